@@ -1,0 +1,131 @@
+//! `AccessDecision`: an Approve, Deny, Revoke or Review, as evidence.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Instant, Line, Name, Principal, Uid};
+
+/// A decision about one grant or one integration; immutable.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "wayleave.dev",
+    version = "v1alpha1",
+    kind = "AccessDecision",
+    namespaced,
+    status = "AccessDecisionStatus",
+    shortname = "wld",
+    category = "wayleave",
+    doc = "A decision about one AccessGrant (Approve, Deny, Revoke) or one PartnerIntegration (Deny, Revoke, Review), pinned to its UID and, where it approves, to the digest of what was approved. Immutable.",
+    selectable = ".spec.subject.name",
+    selectable = ".spec.decision",
+    printcolumn(name = "Decision", type_ = "string", json_path = ".spec.decision"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.subject.kind"),
+    printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject.name"),
+    printcolumn(name = "By", type_ = "string", json_path = ".spec.decidedBy"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.validUntil"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters"),
+    validation = Rule::new("self.spec == oldSelf.spec").message("a decision can't be changed: write another one")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.decision != 'Approve' || self.subject.kind == 'AccessGrant'").message("decision: Approve is of an AccessGrant; of a PartnerIntegration: Deny, Revoke or Review"))]
+#[x_kube(validation = Rule::new("self.decision != 'Review' || self.subject.kind == 'PartnerIntegration'").message("decision: Review is of a PartnerIntegration; of an AccessGrant: Approve, Deny or Revoke"))]
+#[x_kube(validation = Rule::new("self.decision != 'Approve' || has(self.digest)").message("digest must be set to Approve: it says what was approved (status.digest of the grant)"))]
+#[x_kube(validation = Rule::new("self.decision != 'Approve' || has(self.subject.uid)").message("subject.uid must be set to Approve: a re-created grant of the same name is another one"))]
+#[x_kube(validation = Rule::new("self.decision == 'Review' || !has(self.grants)").message("grants is for a Review only"))]
+pub struct AccessDecisionSpec {
+    /// What is decided on.
+    pub subject: DecisionSubject,
+    /// The decision.
+    pub decision: Decision,
+    /// What the decider saw, current or proposed; required to Approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Of a Review: the grants that it renews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub grants: Option<Vec<ReviewedGrant>>,
+    /// Every namespace that the grant reaches beyond its own, so that the API server can check the right to decide in each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub target_namespaces: Vec<Name>,
+    /// The authenticated user who decided; stamped where the cluster can, checked everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<Principal>,
+    /// Groups of the decider that the decision is made for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub decided_by_groups: Vec<Principal>,
+    /// The authenticated user who wrote this object; stamped where the cluster can, checked everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_by: Option<Principal>,
+    /// When it was decided; required of delegates, else the time of creation counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<Instant>,
+    /// Until when an Approve is good; the review interval bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Instant>,
+    /// Why, in a sentence.
+    pub reason: Line,
+}
+
+/// What a decision is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionSubject {
+    /// Its kind.
+    pub kind: SubjectKind,
+    /// Its name, in the decision's namespace.
+    pub name: Name,
+    /// Its UID; required to Approve. Deny and Revoke hold for the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uid>,
+}
+
+/// Kinds that can be decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SubjectKind {
+    /// One grant.
+    AccessGrant,
+    /// One integration and all its grants.
+    PartnerIntegration,
+}
+
+/// Decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Decision {
+    /// Says yes to what the digest covers.
+    Approve,
+    /// Says no.
+    Deny,
+    /// Takes away what was given.
+    Revoke,
+    /// Renews the approvals of the grants listed.
+    Review,
+}
+
+/// A grant as a reviewer saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReviewedGrant {
+    /// Its name.
+    pub name: Name,
+    /// Its UID.
+    pub uid: Uid,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Whether a decision counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessDecisionStatus {
+    /// Counted, and if not, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,168 @@
+//! `AccessGrant`: one identity of an integration, what it may do, and until when.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccessGrantStatus, ClusterRoleRef, Instant, Line, LocalRef, Name, ObjectName, Principal, Rule as AccessRule, TokenLifetime,
+};
+
+/// One partner identity: its access, its credential, its term.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "wayleave.dev",
+    version = "v1alpha1",
+    kind = "AccessGrant",
+    namespaced,
+    status = "AccessGrantStatus",
+    shortname = "wlg",
+    category = "wayleave",
+    doc = "One identity of a PartnerIntegration: what it may do, by which credential, from when until when. Access exists only while owners, policy and approval stand behind it.",
+    selectable = ".spec.integrationRef.name",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Active", type_ = "string", json_path = ".status.conditions[?(@.type==\"Active\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Active\")].reason"),
+    printcolumn(name = "Partner", type_ = "string", json_path = ".status.summary.partner"),
+    printcolumn(name = "Ends", type_ = "string", json_path = ".status.activeUntil"),
+    printcolumn(name = "Owners", type_ = "string", json_path = ".status.summary.owners", priority = 1),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".status.summary.policies", priority = 1),
+    printcolumn(name = "Approver", type_ = "string", json_path = ".status.summary.approvedBy", priority = 1),
+    printcolumn(name = "Secret", type_ = "string", json_path = ".status.credential.secretName", priority = 1),
+    printcolumn(name = "Subject", type_ = "string", json_path = ".status.summary.subject", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.') && !self.metadata.name.startsWith('wlg-')").message("metadata.name must be a DNS label of at most 63 characters that does not begin with the reserved prefix 'wlg-'")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.startsAt) || self.expiresAt > self.startsAt").message("expiresAt must be after startsAt"))]
+pub struct AccessGrantSpec {
+    /// The integration it belongs to, in the same namespace; can't be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("integrationRef can't be changed: create another AccessGrant"))]
+    pub integration_ref: LocalRef,
+    /// The change or request ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Line>,
+    /// The authenticated user who asked for it; stamped where the cluster can, checked everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Principal>,
+    /// Everybody else who changed what an approval covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub contributors: Vec<Principal>,
+    /// What the identity may do; each entry holds exactly one of rules and clusterRoleRef.
+    #[schemars(length(min = 1, max = 8))]
+    pub access: Vec<AccessEntry>,
+    /// By which credential.
+    pub credential: CredentialSpec,
+    /// When access begins; at once when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Instant>,
+    /// When access ends.
+    pub expires_at: Instant,
+    /// Ends access while true.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// A part of the access: rules written here, or a ClusterRole by name; and where it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.rules) != has(self.clusterRoleRef)").message("exactly one of rules and clusterRoleRef must be set"))]
+pub struct AccessEntry {
+    /// Rules of RBAC, without wildcards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub rules: Option<Vec<AccessRule>>,
+    /// A ClusterRole, bound in namespaces only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_role_ref: Option<ClusterRoleRef>,
+    /// Where it holds: the grant's own namespace when left out; others only if a policy says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))").message("namespaces must be distinct"))]
+    pub namespaces: Vec<Name>,
+}
+
+/// The kind of credential, and its particulars.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.type != 'Token' || has(self.token)").message("token must be set where type is Token"))]
+pub struct CredentialSpec {
+    /// The kind of credential.
+    #[serde(rename = "type")]
+    pub type_: CredentialType,
+    /// Particulars of a Token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenSpec>,
+}
+
+/// Kinds of credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CredentialType {
+    /// A short-lived ServiceAccount token, bound to an object of its own and rotated.
+    Token,
+}
+
+/// A ServiceAccount token, and where it is delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenSpec {
+    /// How long one token lives before it is replaced: 15m to 24h.
+    #[serde(default)]
+    pub lifetime: TokenLifetime,
+    /// Audiences of the token; the API server's own when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub audiences: Vec<Line>,
+    /// Name of the Secret that the credential is delivered in; the grant's name with `-credential` when left out. An existing Secret is never taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.startsWith('wlg-')").message("secretName must not begin with the reserved prefix 'wlg-'"))]
+    pub secret_name: Option<ObjectName>,
+    /// Where the Secret lies.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// Where a credential is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Delivery {
+    /// A Secret in the grant's namespace.
+    #[default]
+    Namespace,
+    /// A Secret in the namespace of the identities, where no tenant may read.
+    Private,
+}
+
+impl AccessGrant {
+    /// The name of the delivery Secret.
+    #[must_use]
+    pub fn secret_name(&self) -> String {
+        let chosen = self.spec.credential.token.as_ref().and_then(|token| token.secret_name.as_ref());
+        chosen.map_or_else(
+            || format!("{}-credential", self.metadata.name.as_deref().unwrap_or_default()),
+            |name| name.0.clone(),
+        )
+    }
+
+    /// Particulars of the token; the defaults where none are given.
+    #[must_use]
+    pub fn token(&self) -> TokenSpec {
+        self.spec.credential.token.clone().unwrap_or_default()
+    }
+
+    /// Every namespace that the access reaches, sorted, without repeats.
+    #[must_use]
+    pub fn target_namespaces(&self) -> Vec<String> {
+        let own = self.metadata.namespace.clone().unwrap_or_default();
+        let mut targets: Vec<String> = Vec::new();
+        for entry in &self.spec.access {
+            if entry.namespaces.is_empty() {
+                targets.push(own.clone());
+            }
+            targets.extend(entry.namespaces.iter().map(|name| name.0.clone()));
+        }
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+}

@@ -1,0 +1,172 @@
+//! `AccessPolicy`: what grants may be.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CredentialType, DataClassification, Environment, LabelMatch, Period, Principal, RoleName, Rule as AccessRule};
+
+/// What grants may be in the namespaces that it selects.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "wayleave.dev",
+    version = "v1alpha1",
+    kind = "AccessPolicy",
+    shortname = "wlpol",
+    category = "wayleave",
+    doc = "What AccessGrants may be, in the namespaces and for the data classifications that it selects. A grant that no policy permits is refused. Whoever writes one must hold the authority that it hands on.",
+    printcolumn(name = "Classifications", type_ = "string", json_path = ".spec.dataClassifications"),
+    printcolumn(name = "Roles", type_ = "string", json_path = ".spec.access.clusterRoles"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.limits.duration"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessPolicySpec {
+    /// Namespaces by label; empty selects all.
+    pub namespace_selector: LabelMatch,
+    /// The classifications that it is for.
+    #[schemars(length(min = 1, max = 4))]
+    pub data_classifications: Vec<DataClassification>,
+    /// The environments that it is for.
+    #[schemars(length(min = 1, max = 2))]
+    pub environments: Vec<Environment>,
+    /// Bounds in time and number.
+    pub limits: PolicyLimits,
+    /// A ceiling on what may be granted.
+    pub access: PolicyAccess,
+    /// Kinds of credential that may be issued.
+    #[schemars(length(min = 1, max = 8))]
+    pub credentials: Vec<CredentialType>,
+    /// What a grant must show.
+    pub requires: PolicyRequirements,
+    /// Ends what nobody uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleLimit>,
+    /// No approval needed; for reading verbs, and where the namespace's own label says Public or Internal.
+    #[serde(default)]
+    pub self_service: bool,
+}
+
+/// Bounds in time and number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyLimits {
+    /// From a grant's start (its creation, where none is given) to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Period>,
+    /// The life of one credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_lifetime: Option<Period>,
+    /// The integration's review interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_interval: Option<Period>,
+    /// Active grants of one integration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub active_grants_per_integration: Option<i32>,
+    /// Whether a credential must end by itself before the grant does.
+    #[serde(default)]
+    pub hard_expiry: HardExpiry,
+}
+
+/// Whether a credential must end by itself before the grant does, so that access ends even while the operator is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum HardExpiry {
+    /// A grant too short for that is refused.
+    #[default]
+    Required,
+    /// A grant too short for that is ended by the operator alone, and its status says so.
+    Preferred,
+}
+
+/// A ceiling on what may be granted, read as RBAC reads rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.rules) || has(self.clusterRoles)").message("access: at least one of rules and clusterRoles must be set"))]
+pub struct PolicyAccess {
+    /// ClusterRoles that may be granted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub cluster_roles: Vec<RoleName>,
+    /// Rules that may be granted, or less than them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub rules: Vec<AccessRule>,
+    /// Namespaces beyond the grant's own that it may reach, by label; none when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_namespaces: Option<LabelMatch>,
+    /// Permits requests that outlive a revocation: watch, exec, attach, port-forward, proxy, following logs.
+    #[serde(default)]
+    pub long_running: bool,
+    /// What happens when a ClusterRole grows past what was approved.
+    #[serde(default)]
+    pub on_role_growth: OnRoleGrowth,
+}
+
+/// What happens when a ClusterRole grows past what was approved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum OnRoleGrowth {
+    /// The grant ends.
+    #[default]
+    End,
+    /// It is reported.
+    Report,
+}
+
+/// What a grant must show.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRequirements {
+    /// Each line must be met by approvals of distinct people.
+    #[serde(default = "one_approval")]
+    #[schemars(length(min = 1, max = 8))]
+    pub approvals: Vec<ApprovalRequirement>,
+    /// Whether approvals count of what a GitOps writer says somebody else requested.
+    #[serde(default)]
+    pub delegated_requests: DelegatedRequests,
+    /// A ticket must be named.
+    #[serde(default)]
+    pub ticket: bool,
+    /// The agreement must have an end.
+    #[serde(default)]
+    pub agreement: bool,
+    /// The partner's addresses must be named.
+    #[serde(default)]
+    pub allowed_sources: bool,
+}
+
+/// So many approvals, from members of one of these groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalRequirement {
+    /// How many distinct people.
+    #[schemars(range(min = 1, max = 8))]
+    pub count: i32,
+    /// Of which groups; empty means anybody who may approve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub groups: Vec<Principal>,
+}
+
+/// Whether approvals count of what a GitOps writer says somebody else requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum DelegatedRequests {
+    /// They don't.
+    #[default]
+    Forbid,
+    /// They do.
+    Allow,
+}
+
+/// Ends what nobody uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdleLimit {
+    /// Unused for this long, access ends.
+    pub revoke_after: Period,
+}
+
+fn one_approval() -> Vec<ApprovalRequirement> {
+    vec![ApprovalRequirement { count: 1, groups: Vec::new() }]
+}

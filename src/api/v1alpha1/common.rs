@@ -1,0 +1,125 @@
+//! What several kinds share: references, rules, classification, conditions.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ApiGroup, Name, RoleName, RuleName, RuleResource, Verb};
+
+/// A reference to an object by name; where the kind is namespaced, in the same namespace, always.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRef {
+    /// Name of the object referred to.
+    pub name: Name,
+}
+
+/// How sensitive the data within reach is. Ordered: a higher class is more sensitive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DataClassification {
+    /// Meant for everybody.
+    Public,
+    /// Meant for the organisation.
+    Internal,
+    /// Harmful when it leaks.
+    Confidential,
+    /// Gravely harmful when it leaks.
+    Restricted,
+}
+
+impl DataClassification {
+    /// The word that stands for it in objects and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "Public",
+            Self::Internal => "Internal",
+            Self::Confidential => "Confidential",
+            Self::Restricted => "Restricted",
+        }
+    }
+
+    /// Reads a label's value; a word that is not a class counts as the most sensitive one.
+    #[must_use]
+    pub fn from_label(value: &str) -> Self {
+        match value {
+            "Public" => Self::Public,
+            "Internal" => Self::Internal,
+            "Confidential" => Self::Confidential,
+            _ => Self::Restricted,
+        }
+    }
+}
+
+/// Whether an integration serves production.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Environment {
+    /// It does.
+    Production,
+    /// It does not.
+    NonProduction,
+}
+
+/// A rule in RBAC's sense, without wildcards and without non-resource URLs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// API groups by name; `""` is the core group.
+    #[schemars(length(min = 1, max = 16))]
+    pub api_groups: Vec<ApiGroup>,
+    /// Resources by plural name, or `resource/subresource`.
+    #[schemars(length(min = 1, max = 16))]
+    pub resources: Vec<RuleResource>,
+    /// Verbs by name.
+    #[schemars(length(min = 1, max = 16))]
+    pub verbs: Vec<Verb>,
+    /// Only objects of these names; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub resource_names: Vec<RuleName>,
+}
+
+impl Rule {
+    /// The same as Kubernetes' own type.
+    #[must_use]
+    pub fn to_policy_rule(&self) -> PolicyRule {
+        fn words<T: AsRef<str>>(items: &[T]) -> Vec<String> {
+            items.iter().map(|item| item.as_ref().to_owned()).collect()
+        }
+        PolicyRule {
+            api_groups: Some(words(&self.api_groups)),
+            resources: Some(words(&self.resources)),
+            verbs: words(&self.verbs),
+            resource_names: (!self.resource_names.is_empty()).then(|| words(&self.resource_names)),
+            non_resource_urls: None,
+        }
+    }
+}
+
+/// A reference to a ClusterRole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterRoleRef {
+    /// Name of the ClusterRole.
+    pub name: RoleName,
+}
+
+/// Labels that must all be there with these values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelMatch {
+    /// Labels with their values; empty matches every object.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() >= 1 && k.size() <= 317 && self[k].size() <= 63)").message("must be labels with values of at most 63 characters"))]
+    pub match_labels: std::collections::BTreeMap<String, String>,
+}
+
+impl LabelMatch {
+    /// Whether `labels` has every label asked for.
+    #[must_use]
+    pub fn matches(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}

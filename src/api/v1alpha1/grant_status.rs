@@ -1,0 +1,257 @@
+//! What the operator observed of an AccessGrant, and what it must not forget between two runs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Instant;
+
+/// What the operator observed, decided and made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessGrantStatus {
+    /// The generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Active, Approved; Reconciling and Stalled only while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+    /// SHA-256 of exactly what is to be approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The hashes that the digest is made of, by name of the section.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digest_sections: BTreeMap<String, String>,
+    /// Since when this digest has been the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_since: Option<Instant>,
+    /// Digests that were current once; approvals of them from before their replacement are dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub replaced_digests: Vec<ReplacedDigest>,
+    /// The approvals that count, with their dates frozen when first counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub approvals: Vec<CountedApproval>,
+    /// The latest Deny; only approvals made after it count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied_at: Option<Instant>,
+    /// The latest Revoke; only approvals made after it count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Instant>,
+    /// When an owner was last found removed; only approvals made after it count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_removed_at: Option<Instant>,
+    /// The policies under which the grant is permitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub policies: Vec<String>,
+    /// What the ClusterRoles held when they were approved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub resolved_rules: Vec<ResolvedClusterRole>,
+    /// The identity in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// How often the grant has been activated; names carry it and are never reused.
+    #[serde(default)]
+    pub activations: i64,
+    /// The objects that make up the access, by name and UID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 160))]
+    pub children: Vec<ChildRef>,
+    /// The credential in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialStatus>,
+    /// The last request for rotation that was answered: the annotation's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotate_at: Option<String>,
+    /// The earliest known end of the access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_until: Option<Instant>,
+    /// Which end that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_because: Option<String>,
+    /// For tables: partner, owners, approver, policies and subject in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// A digest that was current until `at`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacedDigest {
+    /// The digest.
+    pub digest: String,
+    /// When another took its place.
+    pub at: Instant,
+}
+
+/// An approval that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CountedApproval {
+    /// Name of the AccessDecision.
+    pub decision_ref: String,
+    /// Its UID.
+    pub uid: String,
+    /// Who approved.
+    pub by: String,
+    /// As a member of which groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub groups: Vec<String>,
+    /// When.
+    pub at: Instant,
+    /// Until when it is good; later edits can only shorten it.
+    pub valid_until: Instant,
+    /// What was approved.
+    pub digest: String,
+    /// UIDs of the owners of that day.
+    #[serde(rename = "ownerUIDs")]
+    #[schemars(length(max = 2))]
+    pub owner_uids: Vec<String>,
+}
+
+/// A ClusterRole's rules on the day of approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedClusterRole {
+    /// Name of the ClusterRole.
+    pub cluster_role: String,
+    /// Its rules, normalised.
+    #[schemars(length(max = 128))]
+    pub rules: Vec<ResolvedRule>,
+}
+
+/// A rule as a ClusterRole holds it, wildcards and all, in sorted order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedRule {
+    /// API groups.
+    #[schemars(length(max = 64))]
+    pub api_groups: Vec<String>,
+    /// Resources.
+    #[schemars(length(max = 128))]
+    pub resources: Vec<String>,
+    /// Verbs.
+    #[schemars(length(max = 64))]
+    pub verbs: Vec<String>,
+    /// Names of objects; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub resource_names: Vec<String>,
+}
+
+/// The partner's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Namespace of the ServiceAccount.
+    pub namespace: String,
+    /// Name of the ServiceAccount.
+    pub service_account: String,
+    /// Which activation of the grant this is.
+    pub activation: i64,
+    /// When the activation was claimed.
+    pub claimed_at: Instant,
+    /// When everything of it was in place; absent while it is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Instant>,
+}
+
+/// An object made for a grant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChildRef {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// Kinds of objects made for a grant, in the order in which they are taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ChildKind {
+    /// Gives the access.
+    RoleBinding,
+    /// The Secret that one generation's token is bound to.
+    Anchor,
+    /// The identity.
+    ServiceAccount,
+    /// Rules written in the grant.
+    Role,
+    /// The Secret that the partner's credential is delivered in.
+    DeliverySecret,
+}
+
+/// The credential in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// The newest generation that was claimed; each is issued at most once.
+    pub generation: i64,
+    /// The generation that the delivery Secret holds; 0 before the first.
+    pub delivered_generation: i64,
+    /// Namespace of the delivery Secret.
+    pub secret_namespace: String,
+    /// Name of the delivery Secret.
+    pub secret_name: String,
+    /// When the delivered token was issued, by the API server's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Instant>,
+    /// When the delivered token expires, as the API server said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Instant>,
+    /// When it is due to be replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotates_at: Option<Instant>,
+    /// The token's `jti`: not secret, and the key to audit events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// Whether the token ends by itself, with 70 seconds to spare, before `activeUntil`.
+    pub hard_expiry: bool,
+    /// The generation before, while its token still works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousCredential>,
+}
+
+/// A generation that was replaced and is yet to be retired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousCredential {
+    /// Its number.
+    pub generation: i64,
+    /// When its token stops working.
+    pub retire_at: Instant,
+}
+
+/// Words for tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// The partner's id.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partner: String,
+    /// Both owners.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owners: String,
+    /// Who approved.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub approved_by: String,
+    /// Under which policies.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub policies: String,
+    /// The identity as the API server knows it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+}

@@ -1,0 +1,125 @@
+//! `PartnerIntegration`: the documented relationship with a partner.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal};
+
+/// A documented relationship with a partner: who, why, on which agreement, under whose ownership.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "wayleave.dev",
+    version = "v1alpha1",
+    kind = "PartnerIntegration",
+    namespaced,
+    status = "PartnerIntegrationStatus",
+    shortname = "wlp",
+    category = "wayleave",
+    doc = "A documented relationship with a partner (vendor, SaaS connector, managed service provider, outside developer): who, why, on which agreement, owned by whom. AccessGrants hang on it.",
+    selectable = ".spec.partner.id",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Partner", type_ = "string", json_path = ".spec.partner.id"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClassification"),
+    printcolumn(name = "Ends", type_ = "string", json_path = ".spec.agreement.endsAt"),
+    printcolumn(name = "Business", type_ = "string", json_path = ".spec.owners.businessRef.name", priority = 1),
+    printcolumn(name = "Technical", type_ = "string", json_path = ".spec.owners.technicalRef.name", priority = 1),
+    printcolumn(name = "Agreement", type_ = "string", json_path = ".spec.agreement.reference", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PartnerIntegrationSpec {
+    /// The partner.
+    pub partner: Partner,
+    /// What the partner does here, in a sentence.
+    pub purpose: Line,
+    /// Who is accountable.
+    pub owners: Owners,
+    /// The contract or order behind it.
+    pub agreement: Agreement,
+    /// How sensitive the data within reach is; a namespace's own label can only raise it.
+    pub data_classification: DataClassification,
+    /// Whether it serves production.
+    pub environment: Environment,
+    /// Address blocks that the partner calls from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub allowed_sources: Vec<Cidr>,
+    /// How often the integration is recertified.
+    pub review: Review,
+    /// The authenticated user who asked for it; stamped where the cluster can, checked everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Principal>,
+    /// Everybody else who changed what an approval covers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub contributors: Vec<Principal>,
+    /// Ends all its grants while true.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// A partner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Partner {
+    /// Short and stable: what reports and a stop of the whole partner go by.
+    pub id: Name,
+    /// The partner's name as people know it.
+    pub name: Line,
+    /// Where to reach the partner about security.
+    pub contact: Email,
+}
+
+/// The two accountable owners.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.businessRef.name != self.technicalRef.name").message("owners: businessRef and technicalRef must name two different AccessOwners"))]
+pub struct Owners {
+    /// AccessOwner accountable for the business need.
+    pub business_ref: LocalRef,
+    /// AccessOwner accountable for the technical side.
+    pub technical_ref: LocalRef,
+}
+
+/// The contract, order or ticket that an integration rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Agreement {
+    /// Its reference, such as a contract number.
+    pub reference: Line,
+    /// Where to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpsUrl>,
+    /// When it ends; all grants end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Instant>,
+}
+
+/// How often an integration is recertified.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Review {
+    /// An approval or review is good for this long.
+    pub interval: Period,
+    /// And for this much longer while a review is overdue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Period>,
+}
+
+/// What the operator observed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartnerIntegrationStatus {
+    /// The generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, and Stalled while something must be mended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,11 @@
+//! Wayleave governs partner access to Kubernetes.
+//!
+//! Layers, each of which may use only what stands above it:
+//!
+//! - [`api`]: the kinds and their schema. No behaviour.
+//!
+//! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
