@@ -1,1 +1,50 @@
+//! A real Kubernetes control plane for tests, started in seconds and gone with the process that started it.
+//!
+//! | module | what it gives |
+//! | --- | --- |
+//! | [`control_plane`] | [`ControlPlane`]: etcd, API server and controller manager; pause, stop and restart each |
+//! | [`clients`] | clients and kubeconfig files for the administrator, users, service accounts, tokens and nobody |
+//! | [`audit`] | [`AuditLog`]: what the API server recorded of every call |
+//! | [`tools`] | runs kubectl, helm or any other command against the control plane |
+//! | [`operator`] | [`Operator`]: runs the operator's program, waits for it, stops it, reads its logs and metrics |
+//! | [`install`] | the charts, as a platform team would install them |
+//! | [`eventually`] | waits for a condition, never for time |
+//! | [`process`] | child processes that never outlive us |
+//! | [`existing`], [`kubeconfig`], [`pki`], [`workdir`] | what the above stand on |
+//!
+//! Environment: `KUBERNETES_VERSION`, `WAYLEAVE_CACHE` and `KUBEBUILDER_ASSETS` choose the programs (see
+//! `controlplane/build.sh`), `WAYLEAVE_KEEP=1` keeps the working directories, `WAYLEAVE_BIN` names the operator's
+//! program, and `WAYLEAVE_E2E_KUBECONFIG` uses a cluster that runs already.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive a real cluster"
+)]
 
+pub mod audit;
+pub mod clients;
+pub mod control_plane;
+pub mod eventually;
+pub mod existing;
+pub mod install;
+pub mod kubeconfig;
+pub mod operator;
+pub mod pki;
+pub mod process;
+pub mod tools;
+pub mod workdir;
+
+pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
+pub use control_plane::{ControlPlane, Part};
+pub use eventually::eventually;
+
+pub use operator::{Operator, OperatorOptions};
+pub use process::Process;
+pub use tools::{Output, Tool};
+
+/// Writes one line of progress to standard error; tests show it with `--nocapture` and always when they fail.
+pub fn progress(line: &str) {
+    use std::io::Write as _;
+    // A closed standard error is no reason to fail a test.
+    let _ = writeln!(std::io::stderr().lock(), "e2e: {line}");
+}
