@@ -103,9 +103,10 @@ impl ControlPlane {
         })
         .await?;
         progress(&format!(
-            "control plane at {} after {} ms",
+            "control plane at {} after {} ms, logs in {}",
             this.server_url,
-            started.elapsed().as_millis()
+            started.elapsed().as_millis(),
+            this.dir().display()
         ));
         Ok(this)
     }
@@ -132,6 +133,13 @@ impl ControlPlane {
             .with_context(|| format!("the cluster of {} does not answer", path.display()))?;
         progress(&format!("using the cluster at {}", this.server_url));
         Ok(this)
+    }
+
+    /// Ends the processes and removes the working directory at once, where a drop leaves the logs to the next start.
+    pub fn remove(self) {
+        let Self { backend, workdir, .. } = self;
+        drop(backend);
+        workdir.remove();
     }
 
     /// The URL of the API server.
@@ -285,6 +293,8 @@ impl Own {
             "--authorization-mode=Node,RBAC".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
+            // Else open watches hold up a stop for a minute.
+            "--shutdown-watch-termination-grace-period=1s".to_owned(),
             format!("--audit-policy-file={}", at("audit-policy.json")),
             format!("--audit-log-path={}", at(audit::FILE)),
             "--audit-log-mode=blocking".to_owned(),

@@ -16,6 +16,8 @@ use crate::control_plane::ControlPlane;
 /// How long one command may take, unless said otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The folder with etcd, kube-apiserver, kube-controller-manager, kubectl and helm. Built at first use: minutes.
 pub async fn programs() -> Result<PathBuf> {
     static PROGRAMS: OnceCell<PathBuf> = OnceCell::const_new();
@@ -212,12 +214,18 @@ impl HttpAnswer {
 
 /// GET over plain HTTP from a port of the loopback address.
 pub async fn http_get(port: u16, path: &str) -> Result<HttpAnswer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    // HTTP 1.0: the body ends with the connection and is never in chunks.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await?;
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        // HTTP 1.0: the body ends with the connection and is never in chunks.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await?;
+        anyhow::Ok(bytes)
+    };
+    let bytes = tokio::time::timeout(HTTP_TIMEOUT, exchange)
+        .await
+        .context("no answer in time")??;
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text.split_once("\r\n\r\n").context("not an HTTP answer")?;
     let code = head

@@ -1,7 +1,8 @@
-//! The working directory of one control plane: removed when all went well, kept when something failed.
+//! The working directory of one control plane: there for whoever looks into a failure, gone afterwards.
 //!
-//! A directory holds a lock file that stays locked while its owner lives. Control planes in statics are never dropped,
-//! so theirs stay behind; the next start removes every directory that nobody holds and that no failure marked.
+//! A directory holds a lock file that stays locked while its owner lives. A test that fails by returning an error tells
+//! nobody, and a control plane in a static is never dropped: so a drop removes only what is large, and the next start
+//! removes every directory that nobody holds. A panic marks the directories of its time as kept: they stay for good.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use crate::progress;
 const PREFIX: &str = "wayleave-e2e-";
 const LOCK_FILE: &str = "lock";
 const KEEP_FILE: &str = "keep";
+/// The data of etcd: over 64 MB each, next to logs of a few.
+const LARGE: &str = "etcd";
 
 /// Set to anything but `0`: working directories are kept.
 pub const KEEP_VARIABLE: &str = "WAYLEAVE_KEEP";
@@ -51,6 +54,14 @@ impl Workdir {
         &self.path
     }
 
+    /// Removes it now: for programs that know that all went well.
+    pub fn remove(self) {
+        if !is_kept(&self.path) {
+            // What cannot be removed now is removed by the next start.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
     /// A path inside.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
@@ -60,17 +71,19 @@ impl Workdir {
 impl Drop for Workdir {
     fn drop(&mut self) {
         living().retain(|path| *path != self.path);
-        let wanted = std::env::var(KEEP_VARIABLE).is_ok_and(|value| value != "0");
-        if wanted || std::thread::panicking() {
-            mark_kept(&self.path);
-        }
-        if self.path.join(KEEP_FILE).exists() {
-            progress(&format!("kept: {}", self.path.display()));
-        } else {
-            // What cannot be removed now is removed by the next start.
-            let _ = fs::remove_dir_all(&self.path);
+        if !is_kept(&self.path) {
+            // Not there, if the control plane was not ours.
+            let _ = fs::remove_dir_all(self.path.join(LARGE));
         }
     }
+}
+
+fn keep_all() -> bool {
+    std::env::var(KEEP_VARIABLE).is_ok_and(|value| value != "0")
+}
+
+fn is_kept(path: &Path) -> bool {
+    keep_all() || path.join(KEEP_FILE).exists()
 }
 
 fn living() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
@@ -86,9 +99,6 @@ fn mark_kept(path: &Path) {
 fn keep_when_something_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if std::env::var(KEEP_VARIABLE).is_ok_and(|value| value != "0") {
-            progress("working directories are kept");
-        }
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             before(panic);
@@ -104,13 +114,12 @@ fn remove_abandoned() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
     };
-    let keep_all = std::env::var(KEEP_VARIABLE).is_ok_and(|value| value != "0");
     for path in entries.flatten().map(|entry| entry.path()) {
         let ours = path
             .file_name()
             .and_then(|name| name.to_str())
             .is_some_and(|name| name.starts_with(PREFIX));
-        if !ours || keep_all || path.join(KEEP_FILE).exists() {
+        if !ours || is_kept(&path) {
             continue;
         }
         let abandoned = File::open(path.join(LOCK_FILE)).is_ok_and(|lock| lock.try_lock().is_ok());

@@ -196,7 +196,7 @@ async fn a_paused_api_server_answers_when_resumed_and_a_restart_keeps_the_data()
     );
 
     let directory = one.dir().to_owned();
-    drop(one);
+    one.remove();
     assert!(!directory.exists(), "{} was left behind", directory.display());
     Ok(())
 }

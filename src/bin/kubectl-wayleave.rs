@@ -1,1 +1,3 @@
-fn main(){}
+//! The kubectl plugin: requests, decisions and credentials from the command line.
+
+fn main() {}

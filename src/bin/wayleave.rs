@@ -1,1 +1,3 @@
-fn main(){}
+//! The operator.
+
+fn main() {}

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessGrantStatus, ClusterRoleRef, Instant, Line, LocalRef, Name, ObjectName, Principal, Rule as AccessRule, TokenLifetime,
+    AccessGrantStatus, ClusterRoleRef, Instant, Line, LocalRef, Name, ObjectName, Principal, Rule as AccessRule,
+    TokenLifetime,
 };
 
 /// One partner identity: its access, its credential, its term.
@@ -137,7 +138,12 @@ impl AccessGrant {
     /// The name of the delivery Secret.
     #[must_use]
     pub fn secret_name(&self) -> String {
-        let chosen = self.spec.credential.token.as_ref().and_then(|token| token.secret_name.as_ref());
+        let chosen = self
+            .spec
+            .credential
+            .token
+            .as_ref()
+            .and_then(|token| token.secret_name.as_ref());
         chosen.map_or_else(
             || format!("{}-credential", self.metadata.name.as_deref().unwrap_or_default()),
             |name| name.0.clone(),

@@ -4,7 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialType, DataClassification, Environment, LabelMatch, Period, Principal, RoleName, Rule as AccessRule};
+use super::{
+    CredentialType, DataClassification, Environment, LabelMatch, Period, Principal, RoleName, Rule as AccessRule,
+};
 
 /// What grants may be in the namespaces that it selects.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -168,5 +170,8 @@ pub struct IdleLimit {
 }
 
 fn one_approval() -> Vec<ApprovalRequirement> {
-    vec![ApprovalRequirement { count: 1, groups: Vec::new() }]
+    vec![ApprovalRequirement {
+        count: 1,
+        groups: Vec::new(),
+    }]
 }

@@ -120,6 +120,8 @@ impl LabelMatch {
     /// Whether `labels` has every label asked for.
     #[must_use]
     pub fn matches(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
     }
 }

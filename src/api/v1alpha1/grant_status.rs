@@ -158,6 +158,8 @@ pub struct Identity {
     pub service_account: String,
     /// Which activation of the grant this is.
     pub activation: i64,
+    /// What was approved when it was activated.
+    pub digest: String,
     /// When the activation was claimed.
     pub claimed_at: Instant,
     /// When everything of it was in place; absent while it is being made.
@@ -218,6 +220,9 @@ pub struct CredentialStatus {
     /// The token's `jti`: not secret, and the key to audit events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<String>,
+    /// Hash of the credential's specification that it was issued by.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub spec_hash: String,
     /// Whether the token ends by itself, with 70 seconds to spare, before `activeUntil`.
     pub hard_expiry: bool,
     /// The generation before, while its token still works.

@@ -1,4 +1,4 @@
-//! Version `v1alpha1`: one kind a file, and what they share in [`common`] and [`scalar`].
+//! Version `v1alpha1`: one kind a file, and the scalars and fragments that they share.
 
 mod access_decision;
 mod access_grant;

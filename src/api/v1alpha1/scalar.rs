@@ -239,8 +239,12 @@ impl Period {
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, hours, minutes, seconds) =
-            (self.0 / 86_400, self.0 % 86_400 / 3_600, self.0 % 3_600 / 60, self.0 % 60);
+        let (days, hours, minutes, seconds) = (
+            self.0 / 86_400,
+            self.0 % 86_400 / 3_600,
+            self.0 % 3_600 / 60,
+            self.0 % 60,
+        );
         let mut nothing = true;
         for (count, unit) in [(days, 'd'), (hours, 'h'), (minutes, 'm'), (seconds, 's')] {
             if count != 0 {
@@ -259,7 +263,9 @@ impl FromStr for Period {
         let span: jiff::Span = text.parse()?;
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours())?;
         if length.is_negative() {
-            return Err(jiff::Error::from_args(format_args!("a length of time can't be negative: {text}")));
+            return Err(jiff::Error::from_args(format_args!(
+                "a length of time can't be negative: {text}"
+            )));
         }
         Ok(Self(length.as_secs()))
     }

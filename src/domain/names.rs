@@ -1,0 +1,85 @@
+//! Names of what is made for a grant: reserved, never chosen by a user, never used twice.
+//!
+//! Every name is `wlg-`, 16 hexadecimal digits of the SHA-256 of the grant's UID, and the count of its activations. RBAC
+//! goes by name: a name that came back would inherit whatever still refers to it.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::api::names::RESERVED_PREFIX;
+
+const DIGITS: usize = 16;
+
+/// The part of every name that stands for the grant.
+#[must_use]
+pub fn grant_key(uid: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(uid.as_bytes()));
+    digits.truncate(DIGITS);
+    digits
+}
+
+/// The part of a reserved name that stands for a grant; none for any other name.
+#[must_use]
+pub fn grant_key_of(name: &str) -> Option<&str> {
+    let (key, rest) = name.strip_prefix(RESERVED_PREFIX)?.split_at_checked(DIGITS)?;
+    let is_key = key.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    (is_key && rest.starts_with('-')).then_some(key)
+}
+
+/// The ServiceAccount of an activation.
+#[must_use]
+pub fn identity(uid: &str, activation: i64) -> String {
+    format!("{RESERVED_PREFIX}{}-{activation}", grant_key(uid))
+}
+
+/// The Role, where there is one, and the RoleBinding of the access entry at `index`.
+#[must_use]
+pub fn access(uid: &str, activation: i64, index: usize) -> String {
+    format!("{}-{index}", identity(uid, activation))
+}
+
+/// The Secret that the token of a generation is bound to.
+#[must_use]
+pub fn anchor(uid: &str, activation: i64, generation: i64) -> String {
+    format!("{}-g{generation}", identity(uid, activation))
+}
+
+/// The generation of an anchor of this activation; none for any other name.
+#[must_use]
+pub fn generation_of(name: &str, uid: &str, activation: i64) -> Option<i64> {
+    name.strip_prefix(&format!("{}-g", identity(uid, activation)))?.parse().ok()
+}
+
+/// The delivery Secret of a grant whose credential is delivered in private.
+#[must_use]
+pub fn private_delivery(uid: &str) -> String {
+    format!("{RESERVED_PREFIX}{}-credential", grant_key(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "5d0c6a7e-0000-4000-8000-000000000001";
+
+    #[test]
+    fn names_lead_back_to_their_grant() {
+        for name in [identity(UID, 1), access(UID, 12, 3), anchor(UID, 1, 9), private_delivery(UID)] {
+            assert_eq!(grant_key_of(&name), Some(grant_key(UID).as_str()), "{name}");
+            assert!(name.len() <= 63, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_lead_nowhere() {
+        for name in ["", "wlg-", "wlg-0123456789abcdef", "wlg-0123456789ABCDEF-1", "xwlg-0123456789abcdef-1", "wlg-ééééééééé"] {
+            assert_eq!(grant_key_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_tells_its_generation() {
+        assert_eq!(generation_of(&anchor(UID, 2, 7), UID, 2), Some(7));
+        assert_eq!(generation_of(&anchor(UID, 2, 7), UID, 3), None);
+        assert_eq!(generation_of(&identity(UID, 2), UID, 2), None);
+    }
+}
