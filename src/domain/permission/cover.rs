@@ -29,7 +29,7 @@ pub struct Atom {
 }
 
 /// A word of somebody else's, made harmless for terminals and cut to a length.
-struct Shown<'a>(&'a str);
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,6 +11,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cover::Shown;
 pub use cover::{Atom, Atoms, MOST_ATOMS, covers, growth, uncovered};
 pub use judge::{
     is_reading_only, is_self_service_verb, is_write_verb, long_running, named_part, needs_naming, never_grantable,
