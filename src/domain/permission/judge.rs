@@ -68,6 +68,9 @@ fn base(resource: &str) -> &str {
 /// Wildcards are refused for themselves, so what they imply is not listed beside.
 #[must_use]
 pub fn never_grantable(rule: &ResolvedRule) -> Vec<String> {
+    if rule.api_groups.iter().any(|group| group == TOO_MANY_RULES) {
+        return vec!["more rules than can be judged".to_owned()];
+    }
     let mut reasons = BTreeSet::new();
     let parts = [
         ("apiGroups", &rule.api_groups),
@@ -76,15 +79,12 @@ pub fn never_grantable(rule: &ResolvedRule) -> Vec<String> {
         ("resourceNames", &rule.resource_names),
     ];
     for (part, words) in parts {
-        if words.iter().any(|word| word.contains(ALL)) && !has_group(rule, TOO_MANY_RULES) {
+        if words.iter().any(|word| word.contains(ALL)) {
             reasons.insert(format!("'*' in {part} is never granted"));
         }
     }
     if rule.api_groups.iter().any(|group| group == NON_RESOURCE_URLS) {
         reasons.insert("non-resource URLs are never granted".to_owned());
-    }
-    if rule.api_groups.iter().any(|group| group == TOO_MANY_RULES) {
-        reasons.insert("more rules than can be judged".to_owned());
     }
     for verb in CLOSED_VERBS {
         if rule.verbs.iter().any(|held| held == verb) {
