@@ -7,7 +7,7 @@ mod cover;
 mod judge;
 mod normal;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 #[cfg(test)]
 mod tests;
 

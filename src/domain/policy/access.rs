@@ -137,7 +137,7 @@ pub(super) fn under(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<String> {
             ));
         }
         for part in &entry.rules {
-            let beyond = if entry.entry.rules.is_some() {
+            let beyond = if part.is_stated {
                 uncovered(&ceiling, &part.rules)
             } else {
                 Default::default()

@@ -12,6 +12,8 @@ use super::Request;
 pub(super) struct Rules {
     /// The field, such as `spec.access[0].rules[1]`.
     pub(super) path: String,
+    /// Whether the grant states them; else a ClusterRole does.
+    pub(super) is_stated: bool,
     /// The rules, normalised.
     pub(super) rules: Vec<ResolvedRule>,
 }
@@ -130,6 +132,7 @@ impl<'a> Entry<'a> {
             .enumerate()
             .map(|(index, rule)| Rules {
                 path: format!("{path}.rules[{index}]"),
+                is_stated: true,
                 rules: from_rules(std::slice::from_ref(rule)),
             })
             .collect();
@@ -138,6 +141,7 @@ impl<'a> Entry<'a> {
         {
             rules.push(Rules {
                 path: format!("{path}.clusterRoleRef"),
+                is_stated: false,
                 rules: normalise(resolved.clone()),
             });
         }

@@ -11,6 +11,8 @@ mod limits;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
