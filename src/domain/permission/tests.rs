@@ -196,7 +196,7 @@ fn normal_form_fits_the_status() {
     };
     let split = normalise(vec![wide.clone()]);
     assert_eq!(split.len(), 3);
-    assert!(covers(&split, &[wide.clone()]) && covers(&[wide], &split));
+    assert!(covers(&split, std::slice::from_ref(&wide)) && covers(&[wide], &split));
     assert_eq!(normalise(split.clone()), split);
 
     let apart = many.iter().enumerate().map(|(index, word)| ResolvedRule {
