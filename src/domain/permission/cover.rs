@@ -210,8 +210,11 @@ impl Search {
                         if self.steps > MOST_STEPS {
                             return false;
                         }
+                        if holders.meets(name_mask) {
+                            continue;
+                        }
                         let names: Vec<Option<&str>> = names.iter().copied().map(Some).collect();
-                        if !holders.meets(name_mask) && !self.note(groups, resources, verbs, &names) {
+                        if !self.note(groups, resources, verbs, &names) {
                             return false;
                         }
                     }

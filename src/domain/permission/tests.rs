@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use super::*;
-use crate::api::v1alpha1::{ResolvedRule, Rule};
+use crate::api::v1alpha1::ResolvedRule;
 
 fn words(text: &str) -> Vec<String> {
     text.split(',')
@@ -215,54 +215,99 @@ fn normal_form_fits_the_status() {
     );
 }
 
-#[test]
-fn hostile_rules_are_compared_in_bounded_time() {
-    let many = |prefix: &str, count: usize| (0..count).map(|index| format!("{prefix}{index}")).collect::<Vec<_>>();
-    let block = |index: usize, groups, resources, verbs, names| ResolvedRule {
-        api_groups: many(&format!("g{index}x"), groups),
-        resources: many("r", resources),
-        verbs: many("v", verbs),
-        resource_names: many("n", names),
+/// A block of so many groups, resources, verbs and names, the same words each time.
+fn block(sizes: [usize; 4]) -> ResolvedRule {
+    let many = |prefix: &str, count| {
+        (0..count)
+            .map(|index| format!("{prefix}{index:03}"))
+            .collect::<Vec<_>>()
     };
-    // As much as the schema lets a grant ask for, covered to the last permission.
-    let asked: Vec<ResolvedRule> = (0..16).map(|index| block(index, 16, 16, 16, 32)).collect();
-    assert!(covers(&asked, &asked));
-    let mut less = asked.clone();
-    less[7].resource_names.pop();
-    assert!(!covers(&less, &asked));
-    // A ceiling that meets each word differently, so that nothing can be compared at once.
-    let mut ceiling: Vec<ResolvedRule> = Vec::new();
+    ResolvedRule {
+        api_groups: many("g", sizes[0]),
+        resources: many("r", sizes[1]),
+        verbs: many("v", sizes[2]),
+        resource_names: many("n", sizes[3]),
+    }
+}
+
+/// A ceiling that covers a block by parts only, none of which can be merged, and that meets each word differently.
+fn woven(block: &ResolvedRule, bits: usize) -> Vec<ResolvedRule> {
+    let half = |words: &[String], bit: usize, side: char| -> Vec<String> {
+        let kept = |index: usize| side == '*' || (index >> bit & 1 == 1) == (side == '1');
+        words
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| kept(*index))
+            .map(|(_, word)| word.clone())
+            .collect()
+    };
+    let mut ceiling = Vec::new();
+    for bit in 0..bits {
+        for sides in [
+            ['0', '1', '*'],
+            ['*', '0', '1'],
+            ['1', '*', '0'],
+            ['0', '0', '0'],
+            ['1', '1', '1'],
+        ] {
+            ceiling.push(ResolvedRule {
+                api_groups: half(&block.api_groups, bit, sides[0]),
+                resources: half(&block.resources, bit, sides[1]),
+                verbs: half(&block.verbs, bit, sides[2]),
+                resource_names: block.resource_names.clone(),
+            });
+        }
+    }
     for bit in 0..7 {
-        let pick = |words: Vec<String>| -> Vec<String> {
-            words
-                .into_iter()
-                .enumerate()
-                .filter(|(index, _)| index >> bit & 1 == 1)
-                .map(|(_, word)| word)
-                .collect()
-        };
-        let all = block(0, 64, 128, 64, 128);
+        let resource_names = half(&block.resource_names, bit, '1');
         ceiling.push(ResolvedRule {
-            api_groups: pick(all.api_groups.clone()),
-            ..all.clone()
-        });
-        ceiling.push(ResolvedRule {
-            resources: pick(all.resources.clone()),
-            ..all.clone()
-        });
-        ceiling.push(ResolvedRule {
-            verbs: pick(all.verbs.clone()),
-            ..all.clone()
-        });
-        ceiling.push(ResolvedRule {
-            resource_names: pick(all.resource_names.clone()),
-            ..all
+            resource_names,
+            verbs: vec![format!("bit{bit}")],
+            ..block.clone()
         });
     }
-    let hostile: Vec<ResolvedRule> = (0..100).map(|_| block(0, 64, 128, 64, 128)).collect();
-    assert!(!uncovered(&ceiling, &hostile).is_empty());
-    let from_schema = from_rules(&vec![Rule::default(); 16]);
-    assert_eq!(from_schema, []);
+    ceiling
+}
+
+#[test]
+fn the_most_that_the_schema_lets_through_is_compared_to_the_end() {
+    let whole = block([16, 16, 16, 32]);
+    let ceiling = woven(&whole, 4);
+    let asked: Vec<ResolvedRule> = (0..16)
+        .map(|index| {
+            let mut rule = whole.clone();
+            rule.verbs.remove(index);
+            rule.resource_names.remove(index);
+            rule
+        })
+        .collect();
+    assert_eq!(normalise(asked.clone()).len(), 16);
+    assert!(covers(&ceiling, &asked));
+    let mut more = asked;
+    more[7].resource_names[3] = "another".to_owned();
+    let left = uncovered(&ceiling, &more);
+    assert!(
+        left.more && left.first.iter().all(|atom| atom.name.as_deref() == Some("another")),
+        "{left}"
+    );
+}
+
+#[test]
+fn past_that_a_comparison_gives_up_and_counts_as_not_covered() {
+    let whole = block([64, 128, 64, 128]);
+    let left = uncovered(&woven(&whole, 6), std::slice::from_ref(&whole));
+    assert_eq!(
+        left,
+        Atoms {
+            first: Vec::new(),
+            more: true
+        }
+    );
+    assert_eq!(left.to_string(), "more than can be compared");
+    assert!(
+        covers(std::slice::from_ref(&whole), std::slice::from_ref(&whole)),
+        "what did not change did not grow"
+    );
 }
 
 #[rstest::rstest]

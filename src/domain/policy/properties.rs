@@ -221,6 +221,11 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    // Fewer cases: each is large.
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn no_request_makes_it_panic_or_speak_at_length(
