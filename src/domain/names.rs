@@ -21,7 +21,9 @@ pub fn grant_key(uid: &str) -> String {
 #[must_use]
 pub fn grant_key_of(name: &str) -> Option<&str> {
     let (key, rest) = name.strip_prefix(RESERVED_PREFIX)?.split_at_checked(DIGITS)?;
-    let is_key = key.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let is_key = key
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     (is_key && rest.starts_with('-')).then_some(key)
 }
 
@@ -46,7 +48,9 @@ pub fn anchor(uid: &str, activation: i64, generation: i64) -> String {
 /// The generation of an anchor of this activation; none for any other name.
 #[must_use]
 pub fn generation_of(name: &str, uid: &str, activation: i64) -> Option<i64> {
-    name.strip_prefix(&format!("{}-g", identity(uid, activation)))?.parse().ok()
+    name.strip_prefix(&format!("{}-g", identity(uid, activation)))?
+        .parse()
+        .ok()
 }
 
 /// The delivery Secret of a grant whose credential is delivered in private.
@@ -63,7 +67,12 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_their_grant() {
-        for name in [identity(UID, 1), access(UID, 12, 3), anchor(UID, 1, 9), private_delivery(UID)] {
+        for name in [
+            identity(UID, 1),
+            access(UID, 12, 3),
+            anchor(UID, 1, 9),
+            private_delivery(UID),
+        ] {
             assert_eq!(grant_key_of(&name), Some(grant_key(UID).as_str()), "{name}");
             assert!(name.len() <= 63, "{name}");
         }
@@ -71,7 +80,14 @@ mod tests {
 
     #[test]
     fn other_names_lead_nowhere() {
-        for name in ["", "wlg-", "wlg-0123456789abcdef", "wlg-0123456789ABCDEF-1", "xwlg-0123456789abcdef-1", "wlg-ééééééééé"] {
+        for name in [
+            "",
+            "wlg-",
+            "wlg-0123456789abcdef",
+            "wlg-0123456789ABCDEF-1",
+            "xwlg-0123456789abcdef-1",
+            "wlg-ééééééééé",
+        ] {
             assert_eq!(grant_key_of(name), None, "{name}");
         }
     }

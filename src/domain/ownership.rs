@@ -21,7 +21,9 @@ pub fn missing(integration: &PartnerIntegration, owners: &Owners<'_>) -> Vec<Str
         .into_iter()
         .filter_map(|name| match owners.get(name) {
             None => Some(format!("AccessOwner {name} does not exist")),
-            Some(owner) if owner.metadata.deletion_timestamp.is_some() => Some(format!("AccessOwner {name} is being deleted")),
+            Some(owner) if owner.metadata.deletion_timestamp.is_some() => {
+                Some(format!("AccessOwner {name} is being deleted"))
+            }
             Some(owner) if !owner.spec.active => Some(format!("AccessOwner {name} is inactive")),
             Some(_) => None,
         })
@@ -32,13 +34,19 @@ pub fn missing(integration: &PartnerIntegration, owners: &Owners<'_>) -> Vec<Str
 #[must_use]
 pub fn uids(integration: &PartnerIntegration, owners: &Owners<'_>) -> Vec<String> {
     let found = names(integration).into_iter().filter_map(|name| owners.get(name));
-    found.map(|owner| owner.metadata.uid.clone().unwrap_or_default()).collect()
+    found
+        .map(|owner| owner.metadata.uid.clone().unwrap_or_default())
+        .collect()
 }
 
 /// The names of owners who were not there yet at an instant: somebody who left and came back is a new object.
 #[must_use]
 pub fn newer_than<'a>(integration: &'a PartnerIntegration, owners: &Owners<'_>, at: Instant) -> Vec<&'a str> {
-    let created = |name: &str| owners.get(name).and_then(|owner| owner.metadata.creation_timestamp.as_ref());
+    let created = |name: &str| {
+        owners
+            .get(name)
+            .and_then(|owner| owner.metadata.creation_timestamp.as_ref())
+    };
     names(integration)
         .into_iter()
         .filter(|name| created(name).is_some_and(|time| Instant::new(time.0) > at))
@@ -48,7 +56,9 @@ pub fn newer_than<'a>(integration: &'a PartnerIntegration, owners: &Owners<'_>, 
 /// The person behind a user name: the AccessOwner that lists it (the first by name), else the user name itself.
 #[must_use]
 pub fn person<'a>(user: &'a str, owners: &Owners<'a>) -> Person<'a> {
-    let owner = owners.iter().find(|(_, owner)| owner.spec.usernames.iter().any(|name| name.0 == user));
+    let owner = owners
+        .iter()
+        .find(|(_, owner)| owner.spec.usernames.iter().any(|name| name.0 == user));
     owner.map_or(Person::User(user), |(name, _)| Person::Owner(name))
 }
 
@@ -77,12 +87,21 @@ mod tests {
         let (alice, mut bob) = (owner("alice"), owner("bob"));
         let integration = integration();
         assert!(missing(&integration, &[("alice", &alice), ("bob", &bob)].into()).is_empty());
-        assert_eq!(missing(&integration, &[("alice", &alice)].into()), ["AccessOwner bob does not exist"]);
+        assert_eq!(
+            missing(&integration, &[("alice", &alice)].into()),
+            ["AccessOwner bob does not exist"]
+        );
         bob.spec.active = false;
-        assert_eq!(missing(&integration, &[("alice", &alice), ("bob", &bob)].into()), ["AccessOwner bob is inactive"]);
+        assert_eq!(
+            missing(&integration, &[("alice", &alice), ("bob", &bob)].into()),
+            ["AccessOwner bob is inactive"]
+        );
         bob.spec.active = true;
         bob.metadata.deletion_timestamp = bob.metadata.creation_timestamp.clone();
-        assert_eq!(missing(&integration, &[("alice", &alice), ("bob", &bob)].into()), ["AccessOwner bob is being deleted"]);
+        assert_eq!(
+            missing(&integration, &[("alice", &alice), ("bob", &bob)].into()),
+            ["AccessOwner bob is being deleted"]
+        );
     }
 
     #[test]

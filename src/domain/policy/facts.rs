@@ -1,0 +1,159 @@
+//! What a request says, worked out once for all policies. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::api::names::LABEL_CLASSIFICATION;
+use crate::api::v1alpha1::{AccessEntry, DataClassification, Delivery, ResolvedRule};
+use crate::domain::permission::{from_rules, is_reading_only, normalise, reaches_secrets};
+
+use super::Request;
+
+/// Rules, and the field that they come from.
+pub(super) struct Rules {
+    /// The field, such as `spec.access[0].rules[1]`.
+    pub(super) path: String,
+    /// Whether the grant states them; else a ClusterRole does.
+    pub(super) is_stated: bool,
+    /// The rules, normalised.
+    pub(super) rules: Vec<ResolvedRule>,
+}
+
+/// One entry of the access.
+pub(super) struct Entry<'a> {
+    /// The field, such as `spec.access[0]`.
+    pub(super) path: String,
+    /// The entry itself.
+    pub(super) entry: &'a AccessEntry,
+    /// Each rule of the grant, or the rules of the ClusterRole where it exists.
+    pub(super) rules: Vec<Rules>,
+    /// Where it holds.
+    pub(super) namespaces: Vec<&'a str>,
+}
+
+/// A request, worked out.
+pub(super) struct Facts<'a> {
+    pub(super) request: &'a Request<'a>,
+    /// The grant's own namespace.
+    pub(super) own: &'a str,
+    pub(super) entries: Vec<Entry<'a>>,
+    /// The highest of the declared classification and those of the namespaces.
+    pub(super) classification: DataClassification,
+    /// The namespace whose label raised it above the declared one.
+    pub(super) raised_by: Option<&'a str>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn of(request: &'a Request<'a>) -> Self {
+        let own = request.grant.metadata.namespace.as_deref().unwrap_or_default();
+        let entries: Vec<Entry<'a>> = request
+            .grant
+            .spec
+            .access
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| Entry::of(request, own, index, entry))
+            .collect();
+        let mut classification = request.integration.spec.data_classification;
+        let mut raised_by = None;
+        let mut reached: Vec<&str> = entries
+            .iter()
+            .flat_map(|entry| entry.namespaces.iter().copied())
+            .collect();
+        reached.push(own);
+        reached.sort_unstable();
+        for namespace in reached {
+            let label = request
+                .namespaces
+                .get(namespace)
+                .and_then(|labels| labels.get(LABEL_CLASSIFICATION));
+            if let Some(class) = label.map(|label| DataClassification::from_label(label))
+                && class > classification
+            {
+                classification = class;
+                raised_by = Some(namespace);
+            }
+        }
+        Self {
+            request,
+            own,
+            entries,
+            classification,
+            raised_by,
+        }
+    }
+
+    /// Whether the access goes beyond the grant's own namespace.
+    pub(super) fn reaches_beyond_own(&self) -> bool {
+        self.entries
+            .iter()
+            .flat_map(|entry| &entry.namespaces)
+            .any(|namespace| *namespace != self.own)
+    }
+
+    /// The name of the Secret that this grant's credential is delivered in, where that is in its own namespace.
+    pub(super) fn own_delivery(&self) -> Option<String> {
+        let grant = self.request.grant;
+        (grant.token().delivery == Delivery::Namespace).then(|| grant.secret_name())
+    }
+
+    /// Whether the access is mild enough for self-service: it reads, no Secrets, in namespaces whose own label says
+    /// Public or Internal.
+    pub(super) fn is_mild(&self) -> bool {
+        let open = |labels: &BTreeMap<String, String>| {
+            labels.get(LABEL_CLASSIFICATION).is_some_and(|label| {
+                [DataClassification::Public, DataClassification::Internal]
+                    .iter()
+                    .any(|class| class.as_str() == label)
+            })
+        };
+        let namespaces = &self.request.namespaces;
+        self.classification <= DataClassification::Internal
+            && self.entries.iter().all(|entry| {
+                entry
+                    .namespaces
+                    .iter()
+                    .all(|name| namespaces.get(*name).is_some_and(open))
+                    && entry
+                        .rules
+                        .iter()
+                        .flat_map(|part| &part.rules)
+                        .all(|rule| is_reading_only(rule) && !reaches_secrets(rule))
+            })
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn of(request: &Request<'_>, own: &'a str, index: usize, entry: &'a AccessEntry) -> Self {
+        let path = format!("spec.access[{index}]");
+        let mut rules: Vec<Rules> = entry
+            .rules
+            .iter()
+            .flatten()
+            .enumerate()
+            .map(|(index, rule)| Rules {
+                path: format!("{path}.rules[{index}]"),
+                is_stated: true,
+                rules: from_rules(std::slice::from_ref(rule)),
+            })
+            .collect();
+        if let Some(role) = &entry.cluster_role_ref
+            && let Some(resolved) = request.cluster_roles.get(&role.name.0)
+        {
+            rules.push(Rules {
+                path: format!("{path}.clusterRoleRef"),
+                is_stated: false,
+                rules: normalise(resolved.clone()),
+            });
+        }
+        let mut namespaces: Vec<&str> = entry.namespaces.iter().map(AsRef::as_ref).collect();
+        if namespaces.is_empty() {
+            namespaces.push(own);
+        }
+        Self {
+            path,
+            entry,
+            rules,
+            namespaces,
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Each rule once accepted and once refused.
+
+use serde_json::{Value, json};
+
+use super::world::{World, from, resolved};
+use super::*;
+
+#[test]
+fn a_grant_within_a_policy_is_permitted_on_its_terms() {
+    let terms = World::new().terms();
+    assert_eq!(terms.approvals, from::<Vec<ApprovalRequirement>>(json!([{"count": 1}])));
+    assert_eq!(
+        (terms.hard_expiry, terms.on_role_growth),
+        (HardExpiry::Required, OnRoleGrowth::End)
+    );
+    assert_eq!(terms.duration.unwrap().to_string(), "90d");
+    assert!(!terms.self_service);
+    let Outcome::Permitted { policies, .. } = World::new().outcome() else {
+        panic!("refused")
+    };
+    assert_eq!(policies, ["readers"]);
+}
+
+#[test]
+fn a_namespace_that_no_policy_selects_is_told_which_exist() {
+    let world = World::new().changed(|world| world.namespaces.get_mut("payments").unwrap().clear());
+    world.refused(&["metadata.namespace: payments is selected by no AccessPolicy: readers selects partners=yes"]);
+    World::new()
+        .changed(|world| world.policies.clear())
+        .refused(&["metadata.namespace: payments is selected by no AccessPolicy: there is none"]);
+    let world = World::new().changed(|world| drop(world.namespaces.remove("payments")));
+    world.refused(&[
+        "metadata.namespace: payments is not known",
+        "spec.access[0].namespaces: there is no namespace payments",
+    ]);
+}
+
+#[test]
+fn classification_is_raised_by_the_labels_of_namespaces() {
+    let labelled = |label: &str| {
+        World::new().changed(|world| {
+            let own = world.namespaces.get_mut("payments").unwrap();
+            own.insert("wayleave.dev/classification".to_owned(), label.to_owned());
+        })
+    };
+    labelled("Public").terms();
+    labelled("Confidential").terms();
+    for label in ["Restricted", "no such class"] {
+        labelled(label).refused(&[
+            "integration spec.dataClassification: Restricted by the label wayleave.dev/classification of namespace payments, allowed are Internal, Confidential (policy readers)",
+        ]);
+    }
+}
+
+#[test]
+fn environment_must_be_one_of_the_policy() {
+    World::new()
+        .policy(|policy| policy.spec.environments = from(json!(["NonProduction"])))
+        .refused(&["integration spec.environment: Production, allowed are NonProduction (policy readers)"]);
+}
+
+#[test]
+fn rules_must_lie_within_the_ceiling() {
+    World::new()
+        .rule(json!({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"], "resourceNames": ["a"]}))
+        .terms();
+    World::new()
+        .rule(json!({"apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["get"]}))
+        .refused(&["spec.access[0].rules[0]: get services not within access.rules (policy readers)"]);
+}
+
+#[test]
+fn cluster_roles_must_be_listed_and_exist() {
+    let asking = |name: &str| World::new().access(json!([{"clusterRoleRef": {"name": name}}]));
+    asking("partner-read").terms();
+    asking("view")
+        .changed(|world| drop(world.cluster_roles.insert("view".to_owned(), vec![])))
+        .refused(&["spec.access[0].clusterRoleRef.name: view, allowed: partner-read (policy readers)"]);
+    asking("partner-read")
+        .changed(|world| world.cluster_roles.clear())
+        .refused(&["spec.access[0].clusterRoleRef.name: there is no ClusterRole partner-read"]);
+}
+
+#[test]
+fn what_is_never_granted_is_refused_in_rules_and_cluster_roles() {
+    let bind = json!({"apiGroups": ["x.example"], "resources": ["things"], "verbs": ["bind"]});
+    World::new()
+        .policy(|policy| policy.spec.access.rules = vec![from(bind.clone())])
+        .rule(bind)
+        .refused(&["spec.access[0].rules[0]: the verb bind is never granted"]);
+    World::new()
+        .access(json!([{"clusterRoleRef": {"name": "partner-read"}}]))
+        .changed(|world| {
+            drop(
+                world
+                    .cluster_roles
+                    .insert("partner-read".to_owned(), vec![resolved("", "secrets", "get")]),
+            )
+        })
+        .refused(&["spec.access[0].clusterRoleRef: secrets are granted by resourceNames only"]);
+}
+
+#[test]
+fn writes_on_workloads_in_a_cluster_role_must_be_named_by_the_policy() {
+    let world = || {
+        World::new()
+            .access(json!([{"clusterRoleRef": {"name": "partner-read"}}]))
+            .changed(|world| {
+                world.cluster_roles.insert(
+                    "partner-read".to_owned(),
+                    vec![resolved("apps", "deployments", "patch")],
+                );
+            })
+    };
+    world().refused(&[
+        "spec.access[0].clusterRoleRef: patch apps/deployments must be named in access.rules (policy readers)",
+    ]);
+    let named = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}]);
+    world().policy(|policy| policy.spec.access.rules = from(named)).terms();
+    let wild = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    world()
+        .policy(|policy| policy.spec.access.rules = from(wild))
+        .refused(&[
+            "spec.access[0].clusterRoleRef: patch apps/deployments must be named in access.rules (policy readers)",
+        ]);
+}
+
+#[test]
+fn secrets_that_deliver_credentials_are_never_reached() {
+    let asking = |name: &str| {
+        World::new()
+            .rule(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [name]}))
+    };
+    asking("feed").terms();
+    asking("reader-credential").refused(&[
+        "spec.access[0].rules[0]: the Secret reader-credential in namespace payments delivers a credential and is never granted",
+    ]);
+    let others = |world: &mut World| drop(world.delivery.insert("payments".to_owned(), ["feed".to_owned()].into()));
+    asking("feed").changed(others).refused(&[
+        "spec.access[0].rules[0]: the Secret feed in namespace payments delivers a credential and is never granted",
+    ]);
+}
+
+fn beyond(namespace: &str) -> World {
+    World::new()
+        .access(json!([{
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}], "namespaces": [namespace],
+        }]))
+        .changed(|world| world.grant.spec.credential.token.as_mut().unwrap().delivery = from(json!("Private")))
+}
+
+#[test]
+fn target_namespaces_must_be_selected_exist_and_not_be_reserved() {
+    let open = |policy: &mut AccessPolicy| {
+        policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {"ledger": "yes"}})));
+    };
+    beyond("ledger").policy(open).terms();
+    beyond("ledger").refused(&[
+        "spec.access[0].namespaces: ledger is beyond the grant's own namespace, none is allowed by access.targetNamespaces (policy readers)",
+    ]);
+    beyond("kube-system")
+        .policy(open)
+        .refused(&["spec.access[0].namespaces: kube-system is reserved"]);
+    beyond("vault")
+        .policy(open)
+        .refused(&["spec.access[0].namespaces: vault is reserved"]);
+    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({})))).refused(&[
+        "spec.access[0].namespaces: gone is beyond the grant's own namespace, not selected by access.targetNamespaces (policy readers)",
+        "spec.access[0].namespaces: there is no namespace gone",
+    ]);
+    beyond("ledger")
+        .policy(open)
+        .changed(|world| world.grant.spec.credential.token = None)
+        .refused(&["spec.credential.token.delivery: Namespace, must be Private where access goes beyond the grant's own namespace"]);
+}
+
+#[test]
+fn a_reserved_namespace_holds_no_grant() {
+    World::new()
+        .changed(|world| world.reserved = ["payments".to_owned()].into())
+        .refused(&[
+            "metadata.namespace: payments is reserved",
+            "spec.access[0].namespaces: payments is reserved",
+        ]);
+}
+
+#[test]
+fn long_running_needs_every_policy_to_allow_it() {
+    let watching =
+        || World::new().rule(json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "watch"]}));
+    let open = |policy: &mut AccessPolicy| {
+        policy.spec.access.long_running = true;
+        policy.spec.access.rules[0].verbs.push("watch".into());
+    };
+    watching().policy(open).terms();
+    watching().policy(open).and_policy("strict", |_| {}).refused(&[
+        "spec.access[0].rules[0]: watch outlives a revocation and access.longRunning is false (policy strict)",
+    ]);
+}
+
+#[test]
+fn one_policy_must_permit_the_whole_access_by_itself() {
+    let world = || {
+        World::new().access(json!([
+            {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]},
+            {"rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}]},
+        ]))
+    };
+    let services = from::<Vec<crate::api::v1alpha1::Rule>>(
+        json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}]),
+    );
+    world()
+        .and_policy("services", |policy| policy.spec.access.rules = services.clone())
+        .refused(&["spec.access[1].rules[0]: get services not within access.rules (policy readers)"]);
+    world()
+        .policy(|policy| policy.spec.access.rules.extend(services))
+        .terms();
+}
+
+#[test]
+fn limits_in_time_are_held_and_named() {
+    let ends = |at: &str| World::new().changed(|world| world.grant.spec.expires_at = at.parse().unwrap());
+    ends("2027-03-01T00:00:00Z").terms();
+    ends("2027-03-31T00:00:00Z").refused(&["spec.expiresAt: 120d after the start, at most 90d (policy readers)"]);
+    ends("2027-01-30T00:00:01Z")
+        .changed(|world| world.grant.spec.starts_at = None)
+        .refused(&["spec.expiresAt: 90d1s after the start, at most 90d (policy readers)"]);
+    ends("2027-01-01T00:00:00Z")
+        .changed(|world| {
+            world.grant.spec.starts_at = None;
+            world.grant.metadata.creation_timestamp = None;
+        })
+        .refused(&["spec.expiresAt: the start is not known, at most 90d after it (policy readers)"]);
+    World::new()
+        .policy(|policy| policy.spec.limits.credential_lifetime = Some("30m".parse().unwrap()))
+        .refused(&["spec.credential.token.lifetime: 1h, at most 30m (policy readers)"]);
+}
+
+#[test]
+fn review_interval_and_grace_are_held() {
+    let reviewed = |interval: &str, grace: &str| {
+        World::new()
+            .changed(|world| world.integration.spec.review = from(json!({"interval": interval, "grace": grace})))
+    };
+    reviewed("30d", "30d").terms();
+    reviewed("91d", "7d").refused(&["integration spec.review.interval: 91d, at most 90d (policy readers)"]);
+    reviewed("30d", "31d").refused(&["integration spec.review.grace: 31d, at most 30d (policy readers)"]);
+}
+
+#[test]
+fn what_a_policy_requires_must_be_shown() {
+    let strict = |policy: &mut AccessPolicy| {
+        policy.spec.requires = from(json!({"ticket": true, "agreement": true, "allowedSources": true}));
+    };
+    World::new().policy(strict).refused(&[
+        "spec.ticket: missing, a ticket is required (policy readers)",
+        "integration spec.agreement.endsAt: missing, an end is required (policy readers)",
+        "integration spec.allowedSources: empty, addresses are required (policy readers)",
+    ]);
+    World::new()
+        .policy(strict)
+        .changed(|world| {
+            world.grant.spec.ticket = Some("CHG-1".into());
+            world.integration.spec.agreement.ends_at = Some("2027-06-30T00:00:00Z".parse().unwrap());
+            world.integration.spec.allowed_sources = vec!["203.0.113.0/24".into()];
+        })
+        .terms();
+    World::new()
+        .policy(|policy| policy.spec.credentials.clear())
+        .refused(&["spec.credential.type: Token is not among credentials (policy readers)"]);
+}
+
+#[test]
+fn the_strictest_of_all_policies_that_apply_counts() {
+    let terms = World::new()
+        .policy(|policy| {
+            policy.spec.limits = from(json!({"hardExpiry": "Preferred", "activeGrantsPerIntegration": 5}));
+            policy.spec.access.on_role_growth = OnRoleGrowth::Report;
+            policy.spec.requires = from(json!({
+                "approvals": [{"count": 1, "groups": ["b", "a"]}, {"count": 2}], "delegatedRequests": "Allow",
+            }));
+        })
+        .and_policy("strict", |policy| {
+            // It permits nothing, and binds all the same.
+            policy.spec.access.rules.clear();
+            policy.spec.limits.active_grants_per_integration = Some(2);
+            policy.spec.idle = Some(from(json!({"revokeAfter": "30d"})));
+            policy.spec.requires = from(json!({"approvals": [{"count": 2, "groups": ["a", "b"]}, {"count": 1}]}));
+        })
+        .and_policy("elsewhere", |policy| {
+            policy.spec.namespace_selector = from(json!({"matchLabels": {"other": "yes"}}));
+            policy.spec.limits.duration = Some("1d".parse().unwrap());
+        })
+        .terms();
+    assert_eq!(
+        terms.approvals,
+        from::<Vec<ApprovalRequirement>>(json!([{"count": 2}, {"count": 2, "groups": ["a", "b"]}]))
+    );
+    assert_eq!(
+        (terms.hard_expiry, terms.on_role_growth),
+        (HardExpiry::Required, OnRoleGrowth::End)
+    );
+    assert_eq!(terms.delegated_requests, DelegatedRequests::Forbid);
+    assert_eq!(terms.active_grants_per_integration, Some(2));
+    assert_eq!(terms.idle_revoke_after.unwrap().to_string(), "30d");
+    assert_eq!(terms.duration.unwrap().to_string(), "90d");
+}
+
+#[test]
+fn lines_that_one_policy_repeats_stay_and_none_at_all_means_one() {
+    let lines = |value: Value| {
+        let approvals: Vec<ApprovalRequirement> = from(value);
+        World::new()
+            .policy(|policy| policy.spec.requires.approvals = approvals)
+            .terms()
+            .approvals
+    };
+    assert_eq!(lines(json!([{"count": 1}, {"count": 1}])).len(), 2);
+    assert_eq!(
+        lines(json!([])),
+        from::<Vec<ApprovalRequirement>>(json!([{"count": 1}]))
+    );
+}
+
+#[test]
+fn self_service_is_for_mild_access_where_every_policy_says_so() {
+    let open = |label: Option<&str>| {
+        let label = label.map(str::to_owned);
+        World::new()
+            .policy(|policy| policy.spec.self_service = true)
+            .changed(|world| {
+                let own = world.namespaces.get_mut("payments").unwrap();
+                label.and_then(|label| own.insert("wayleave.dev/classification".to_owned(), label));
+            })
+    };
+    assert!(open(Some("Public")).terms().self_service);
+    assert!(
+        !open(None).terms().self_service,
+        "the namespace's own label must say so"
+    );
+    assert!(!open(Some("Confidential")).terms().self_service);
+    assert!(!open(Some("Public")).and_policy("strict", |_| {}).terms().self_service);
+    let declared =
+        open(Some("Public")).changed(|world| world.integration.spec.data_classification = from(json!("Confidential")));
+    assert!(!declared.terms().self_service);
+    let secret = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["feed"]});
+    assert!(!open(Some("Public")).rule(secret).terms().self_service);
+    let write = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]});
+    let writing = open(Some("Public"))
+        .policy(|policy| policy.spec.access.rules = vec![from(write.clone())])
+        .rule(write);
+    assert!(!writing.terms().self_service);
+}
+
+#[test]
+fn the_nearest_policy_has_the_fewest_failing_points_and_the_first_name() {
+    let world = World::new()
+        .access(json!([{"rules": [
+            {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+        ]}]))
+        .and_policy("nothing", |policy| policy.spec.access.rules.clear())
+        .and_policy("again", |_| {});
+    let Outcome::Refused { nearest, failing } = world.outcome() else {
+        panic!("permitted")
+    };
+    assert_eq!(nearest.as_deref(), Some("again"));
+    assert_eq!(
+        failing,
+        ["spec.access[0].rules[0]: get services not within access.rules (policy again)"]
+    );
+}
+
+#[test]
+fn an_entry_holds_exactly_one_kind_of_access() {
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]});
+    World::new()
+        .access(json!([]))
+        .refused(&["spec.access: empty, at least one entry is needed"]);
+    World::new()
+        .access(json!([{"rules": []}]))
+        .refused(&["spec.access[0].rules: empty, at least one rule is needed"]);
+    for entry in [
+        json!({}),
+        json!({"rules": [rule], "clusterRoleRef": {"name": "partner-read"}}),
+    ] {
+        World::new()
+            .access(json!([entry]))
+            .refused(&["spec.access[0]: exactly one of rules and clusterRoleRef is needed"]);
+    }
+}
