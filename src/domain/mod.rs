@@ -1,5 +1,6 @@
 //! The rules of partner access: words, sets and decisions. Pure: no I/O, no clock, no randomness.
 
+pub mod approval;
 pub mod conditions;
 pub mod digest;
 pub mod lifetime;

@@ -1,0 +1,337 @@
+//! Weighs every decision about a grant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::lines;
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessGrantStatus, ApprovalRequirement, CountedApproval, Decision, Instant,
+    PartnerIntegration, ReplacedDigest, SubjectKind,
+};
+use crate::domain::ownership::{self, Owners, Person, people, person};
+
+/// The most approvals that status keeps.
+const MOST_COUNTED: usize = 16;
+
+/// What the API server answered when asked whether a decider may decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Yes, in every namespace that the grant reaches.
+    Allowed,
+    /// No, and in which namespace.
+    Refused(String),
+}
+
+/// Everything that the weight of decisions depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The grant.
+    pub grant: &'a AccessGrant,
+    /// Its integration.
+    pub integration: &'a PartnerIntegration,
+    /// The digest of what stands there now.
+    pub digest: &'a str,
+    /// Digests that were current once.
+    pub replaced: &'a [ReplacedDigest],
+    /// Every AccessOwner that can be read.
+    pub owners: &'a Owners<'a>,
+    /// The decisions of the grant's namespace; those about something else are passed over.
+    pub decisions: &'a [&'a AccessDecision],
+    /// Answers about deciders, by the decision's UID.
+    pub confirmations: &'a BTreeMap<String, Confirmation>,
+    /// The lines to be met; empty under self-service.
+    pub lines: &'a [ApprovalRequirement],
+    /// What was kept from the last time.
+    pub previous: &'a AccessGrantStatus,
+}
+
+/// What the decisions amount to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// The approvals that count, lapsed ones too, sorted by time and name; at most 16, the latest.
+    pub counted: Vec<CountedApproval>,
+    /// Until when all lines are met; none where they are not, now.
+    pub in_force_until: Option<Instant>,
+    /// Enough approvals counted, but they are no longer in force.
+    pub lapsed: bool,
+    /// The Deny that stands, and what it said.
+    pub denied: Option<Negative>,
+    /// The Revoke that stands, and what it said.
+    pub revoked: Option<Negative>,
+    /// The latest Deny, standing or outdone: approvals from before it never count again.
+    pub denied_at: Option<Instant>,
+    /// The latest Revoke, standing or outdone: approvals from before it never count again.
+    pub revoked_at: Option<Instant>,
+    /// Why each other approval does not count, by the decision's name.
+    pub not_counted: BTreeMap<String, String>,
+    /// UIDs of decisions that would count once their decider is confirmed.
+    pub to_confirm: BTreeSet<String>,
+    /// What is asked for, in words.
+    pub asked_for: String,
+}
+
+/// A Deny or a Revoke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negative {
+    /// When.
+    pub at: Instant,
+    /// In words: who and why, where the decision is still there.
+    pub words: String,
+}
+
+impl Standing {
+    /// When the last approval that counts was given.
+    #[must_use]
+    pub fn approved_at(&self) -> Option<Instant> {
+        self.counted.iter().map(|approval| approval.at).max()
+    }
+}
+
+/// Weighs every decision about the question's grant. The order of decisions doesn't matter.
+#[must_use]
+pub fn consider(question: &Question<'_>) -> Standing {
+    let mut decisions: Vec<&AccessDecision> = question
+        .decisions
+        .iter()
+        .copied()
+        .filter(|decision| is_about(question, decision))
+        .collect();
+    decisions.sort_by_key(|decision| (made_at(decision), name(decision)));
+
+    let previous = question.previous;
+    let denied = negative(&decisions, Decision::Deny, previous.denied_at);
+    let revoked = negative(&decisions, Decision::Revoke, previous.revoked_at);
+    let void_until = [
+        denied.as_ref().map(|it| it.at),
+        revoked.as_ref().map(|it| it.at),
+        previous.owner_removed_at,
+    ];
+    let void_until = void_until.into_iter().flatten().max();
+
+    let involved = involved(question);
+    let mut standing = Standing {
+        asked_for: lines::describe(question.lines),
+        ..Standing::default()
+    };
+    for decision in decisions
+        .into_iter()
+        .filter(|decision| decision.spec.decision == Decision::Approve)
+    {
+        match weigh(question, decision, void_until, &involved) {
+            Weight::Counts(approval) => standing.counted.push(approval),
+            Weight::Unconfirmed => {
+                standing.to_confirm.insert(uid(decision).to_owned());
+            }
+            Weight::DoesNotCount(why) => {
+                standing.not_counted.insert(name(decision).to_owned(), why);
+            }
+        }
+    }
+    let surplus = standing.counted.len().saturating_sub(MOST_COUNTED);
+    standing.counted.drain(..surplus);
+
+    let in_force: Vec<CountedApproval> = standing
+        .counted
+        .iter()
+        .filter(|approval| question.now < approval.valid_until)
+        .cloned()
+        .collect();
+    standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners);
+    standing.lapsed = standing.in_force_until.is_none()
+        && lines::met_until(question.lines, &standing.counted, question.owners).is_some();
+    let enough = if question.lines.is_empty() {
+        !standing.counted.is_empty()
+    } else {
+        standing.in_force_until.is_some() || standing.lapsed
+    };
+    standing.denied_at = denied.as_ref().map(|negative| negative.at);
+    standing.revoked_at = revoked.as_ref().map(|negative| negative.at);
+    // A Deny or Revoke ends with enough approvals made after it, and only so.
+    // All that are counted were made after it.
+    if !enough {
+        standing.denied = denied;
+        standing.revoked = revoked;
+    }
+    standing
+}
+
+enum Weight {
+    Counts(CountedApproval),
+    Unconfirmed,
+    DoesNotCount(String),
+}
+
+fn weigh(
+    question: &Question<'_>,
+    decision: &AccessDecision,
+    void_until: Option<Instant>,
+    involved: &BTreeSet<Person<'_>>,
+) -> Weight {
+    let no = |why: String| Weight::DoesNotCount(why);
+    let spec = &decision.spec;
+    let at = made_at(decision);
+    let grant_uid = question.grant.metadata.uid.as_deref().unwrap_or_default();
+    if decision.metadata.deletion_timestamp.is_some() {
+        return no("it is being deleted".to_owned());
+    }
+    if spec.subject.uid.as_ref().map(|uid| uid.0.as_str()) != Some(grant_uid) {
+        return no(format!(
+            "it is of another AccessGrant of this name: this one's UID is {grant_uid}"
+        ));
+    }
+    if spec.digest.as_ref().map(|digest| digest.0.as_str()) != Some(question.digest) {
+        return no(format!(
+            "it is of another digest: what stands there now is {}",
+            question.digest
+        ));
+    }
+    if let Some(replaced) = question
+        .replaced
+        .iter()
+        .find(|it| it.digest == question.digest && at <= it.at)
+    {
+        return no(format!(
+            "what it approved was replaced at {}: approve again",
+            replaced.at
+        ));
+    }
+    if void_until.is_some_and(|void| at <= void) {
+        return no("it was made before the last Deny, Revoke or owner removal, or in the same second".to_owned());
+    }
+    let Some(by) = spec.decided_by.as_ref().map(|by| by.0.as_str()) else {
+        return no("spec.decidedBy is missing".to_owned());
+    };
+    if by.starts_with("system:serviceaccount:") {
+        return no("a ServiceAccount can't decide".to_owned());
+    }
+    if involved.contains(&person(by, question.owners)) {
+        return no(format!(
+            "{by} requested this or had a hand in it: somebody else must approve"
+        ));
+    }
+    let own = question.grant.metadata.namespace.as_deref().unwrap_or_default();
+    let reached = question.grant.target_namespaces();
+    if let Some(target) = reached
+        .iter()
+        .find(|ns| *ns != own && !spec.target_namespaces.iter().any(|it| it.0 == **ns))
+    {
+        return no(format!(
+            "spec.targetNamespaces does not name {target}, which the grant reaches"
+        ));
+    }
+
+    let today = ownership::uids(question.integration, question.owners);
+    let frozen = question
+        .previous
+        .approvals
+        .iter()
+        .find(|approval| approval.uid == uid(decision));
+    let computed = valid_until(question.integration, decision, at);
+    if let Some(frozen) = frozen {
+        if frozen.owner_uids != today {
+            return no("the owners are no longer those of the day it was made".to_owned());
+        }
+        return Weight::Counts(CountedApproval {
+            valid_until: frozen.valid_until.min(computed),
+            ..frozen.clone()
+        });
+    }
+    let newer = ownership::newer_than(question.integration, question.owners, at);
+    if !newer.is_empty() {
+        return no(format!(
+            "it was made before AccessOwner {} was there",
+            newer.join(" and ")
+        ));
+    }
+    match question.confirmations.get(uid(decision)) {
+        None => Weight::Unconfirmed,
+        Some(Confirmation::Refused(why)) => no(why.clone()),
+        Some(Confirmation::Allowed) => Weight::Counts(CountedApproval {
+            decision_ref: name(decision).to_owned(),
+            uid: uid(decision).to_owned(),
+            by: by.to_owned(),
+            groups: spec.decided_by_groups.iter().map(|group| group.0.clone()).collect(),
+            at,
+            valid_until: computed,
+            digest: question.digest.to_owned(),
+            owner_uids: today,
+        }),
+    }
+}
+
+/// A decision on the grant, or a Deny or Revoke of its integration, by name.
+fn is_about(question: &Question<'_>, decision: &AccessDecision) -> bool {
+    let same_namespace = decision.metadata.namespace == question.grant.metadata.namespace;
+    let subject = &decision.spec.subject;
+    same_namespace
+        && match subject.kind {
+            SubjectKind::AccessGrant => Some(&subject.name.0) == question.grant.metadata.name.as_ref(),
+            SubjectKind::PartnerIntegration => subject.name == question.grant.spec.integration_ref.name,
+        }
+}
+
+/// The latest of a kind, or what status remembers of one that is gone.
+fn negative(decisions: &[&AccessDecision], kind: Decision, remembered: Option<Instant>) -> Option<Negative> {
+    let found = decisions
+        .iter()
+        .rev()
+        .find(|decision| decision.spec.decision == kind)
+        .map(|decision| {
+            let by = decision.spec.decided_by.as_ref().map_or("somebody", |by| by.0.as_str());
+            Negative {
+                at: written_at(decision),
+                words: format!("{by}: {}", decision.spec.reason),
+            }
+        });
+    match (found, remembered) {
+        (Some(found), Some(at)) if at > found.at => Some(Negative {
+            at,
+            words: "the decision is gone, and stands".to_owned(),
+        }),
+        (Some(found), _) => Some(found),
+        (None, remembered) => remembered.map(|at| Negative {
+            at,
+            words: "the decision is gone, and stands".to_owned(),
+        }),
+    }
+}
+
+fn involved<'a>(question: &Question<'a>) -> BTreeSet<Person<'a>> {
+    let (grant, integration) = (&question.grant.spec, &question.integration.spec);
+    let requesters = grant.requested_by.iter().chain(&integration.requested_by);
+    let contributors = grant.contributors.iter().chain(&integration.contributors);
+    people(
+        requesters.chain(contributors).map(|user| user.0.as_str()),
+        question.owners,
+    )
+}
+
+/// The decision's own date, the review interval with its grace from its making: the earlier.
+fn valid_until(integration: &PartnerIntegration, decision: &AccessDecision, at: Instant) -> Instant {
+    let review = &integration.spec.review;
+    let lapse = at.plus(review.interval.as_seconds() + review.grace.map_or(0, |grace| grace.as_seconds()));
+    decision.spec.valid_until.map_or(lapse, |until| until.min(lapse))
+}
+
+/// When an approval was made: as stated, but never later than it was written, since a later one would outdo a Revoke.
+fn made_at(decision: &AccessDecision) -> Instant {
+    let written = written_at(decision);
+    decision.spec.decided_at.map_or(written, |stated| stated.min(written))
+}
+
+fn written_at(decision: &AccessDecision) -> Instant {
+    decision
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Instant::new(jiff::Timestamp::UNIX_EPOCH), |time| Instant::new(time.0))
+}
+
+fn name(decision: &AccessDecision) -> &str {
+    decision.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn uid(decision: &AccessDecision) -> &str {
+    decision.metadata.uid.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,345 @@
+//! Each rule of what counts, one at a time, from a sound approval.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{Confirmation, Question, Standing, consider};
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Instant, PartnerIntegration,
+    ReplacedDigest,
+};
+use crate::domain::fixtures::{at, decision, grant, integration, owner};
+use crate::domain::ownership::Owners;
+
+const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+const OTHER: &str = "sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+
+/// A sound case: dave approved on 1 December, asked on the 2nd.
+struct Case {
+    now: Instant,
+    grant: AccessGrant,
+    integration: PartnerIntegration,
+    owners: Vec<AccessOwner>,
+    decisions: Vec<AccessDecision>,
+    refused: BTreeMap<String, Confirmation>,
+    confirm: bool,
+    lines: Vec<ApprovalRequirement>,
+    previous: AccessGrantStatus,
+    replaced: Vec<ReplacedDigest>,
+}
+
+impl Case {
+    fn sound() -> Self {
+        Self {
+            now: at("2026-12-02T00:00:00Z"),
+            grant: grant(),
+            integration: integration(),
+            owners: vec![owner("alice"), owner("bob"), owner("dave")],
+            decisions: vec![approve("one", "dave@corp.example", "2026-12-01T00:00:00Z")],
+            refused: BTreeMap::new(),
+            confirm: true,
+            lines: vec![ApprovalRequirement {
+                count: 1,
+                groups: Vec::new(),
+            }],
+            previous: AccessGrantStatus::default(),
+            replaced: Vec::new(),
+        }
+    }
+
+    fn ask(&self) -> Standing {
+        let owners: Owners<'_> = self
+            .owners
+            .iter()
+            .map(|owner| (owner.metadata.name.as_deref().unwrap(), owner))
+            .collect();
+        let mut confirmations = self.refused.clone();
+        if self.confirm {
+            for decision in &self.decisions {
+                confirmations
+                    .entry(decision.metadata.uid.clone().unwrap())
+                    .or_insert(Confirmation::Allowed);
+            }
+        }
+        let decisions: Vec<&AccessDecision> = self.decisions.iter().collect();
+        consider(&Question {
+            now: self.now,
+            grant: &self.grant,
+            integration: &self.integration,
+            digest: DIGEST,
+            replaced: &self.replaced,
+            owners: &owners,
+            decisions: &decisions,
+            confirmations: &confirmations,
+            lines: &self.lines,
+            previous: &self.previous,
+        })
+    }
+
+    fn counts(&self) -> bool {
+        self.ask().in_force_until.is_some()
+    }
+
+    /// Why the first decision does not count.
+    fn why(&self) -> String {
+        let standing = self.ask();
+        assert_eq!(standing.in_force_until, None);
+        standing.not_counted.get("one").cloned().unwrap_or_default()
+    }
+}
+
+fn approve(name: &str, by: &str, made: &str) -> AccessDecision {
+    decision(name, "Approve", by, DIGEST, made)
+}
+
+#[test]
+fn an_approval_counts_until_its_review_lapses() {
+    let standing = Case::sound().ask();
+    assert_eq!(
+        standing.in_force_until,
+        Some(at("2027-03-08T00:00:00Z")),
+        "90 days of interval, 7 of grace"
+    );
+    assert_eq!(standing.counted[0].owner_uids, ["uid-of-alice", "uid-of-bob"]);
+    assert_eq!(standing.asked_for, "1 approval");
+}
+
+#[test]
+fn its_own_date_bounds_it() {
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z"));
+    let standing = case.ask();
+    assert_eq!((standing.in_force_until, standing.lapsed), (None, true));
+    case.now = at("2026-12-01T11:59:59Z");
+    assert_eq!(case.ask().in_force_until, Some(at("2026-12-01T12:00:00Z")));
+}
+
+#[test]
+fn an_approval_of_something_else_does_not_count() {
+    let mut case = Case::sound();
+    case.decisions[0].spec.digest = Some(OTHER.into());
+    assert!(case.why().contains("another digest"));
+    let mut case = Case::sound();
+    case.grant.metadata.uid = Some("another".to_owned());
+    assert!(case.why().contains("another AccessGrant"));
+    let mut case = Case::sound();
+    case.decisions[0].metadata.namespace = Some("elsewhere".to_owned());
+    assert_eq!(case.why(), "");
+}
+
+#[test]
+fn nobody_approves_what_they_asked_for_under_any_of_their_names() {
+    for by in [
+        "carol@corp.example",
+        "erin@corp.example",
+        "adm-erin",
+        "frank@corp.example",
+    ] {
+        let mut case = Case::sound();
+        case.decisions = vec![approve("one", by, "2026-12-01T00:00:00Z")];
+        case.grant.spec.contributors = vec!["erin@corp.example".into()];
+        case.integration.spec.contributors = vec!["frank@corp.example".into()];
+        let mut erin = owner("erin");
+        erin.spec.usernames = vec!["adm-erin".into(), "erin@corp.example".into()];
+        case.owners.push(erin);
+        assert!(case.why().contains("somebody else must approve"), "{by}");
+    }
+}
+
+#[test]
+fn a_service_account_does_not_approve() {
+    let mut case = Case::sound();
+    case.decisions = vec![approve("one", "system:serviceaccount:ci:bot", "2026-12-01T00:00:00Z")];
+    assert!(case.why().contains("ServiceAccount"));
+}
+
+#[test]
+fn deny_and_revoke_win_and_stay_until_approved_anew() {
+    for word in ["Deny", "Revoke"] {
+        let mut case = Case::sound();
+        case.decisions
+            .push(decision("no", word, "erin@corp.example", OTHER, "2026-12-01T00:00:00Z"));
+        assert!(case.why().contains("same second"), "ties go to {word}");
+        let standing = case.ask();
+        assert!(standing.denied.is_some() || standing.revoked.is_some());
+
+        case.decisions.remove(1);
+        match word {
+            "Deny" => case.previous.denied_at = Some(at("2026-12-01T00:00:01Z")),
+            _ => case.previous.revoked_at = Some(at("2026-12-01T00:00:01Z")),
+        }
+        assert!(!case.counts(), "{word} outlives its object");
+
+        case.decisions
+            .push(approve("two", "dave@corp.example", "2026-12-01T00:00:02Z"));
+        let standing = case.ask();
+        assert!(standing.in_force_until.is_some());
+        assert!(standing.denied.is_none() && standing.revoked.is_none());
+    }
+}
+
+#[test]
+fn under_self_service_too_only_an_approval_outdoes_a_revoke() {
+    let mut case = Case::sound();
+    case.lines = Vec::new();
+    case.decisions = vec![decision(
+        "no",
+        "Revoke",
+        "erin@corp.example",
+        OTHER,
+        "2026-12-01T12:00:00Z",
+    )];
+    assert!(case.ask().revoked.is_some());
+    case.decisions
+        .push(approve("one", "dave@corp.example", "2026-12-01T12:00:01Z"));
+    let standing = case.ask();
+    assert_eq!(
+        (standing.revoked, standing.revoked_at),
+        (None, Some(at("2026-12-01T12:00:00Z")))
+    );
+}
+
+#[test]
+fn a_stated_date_in_the_future_does_not_outdo_a_revoke() {
+    let mut case = Case::sound();
+    case.decisions[0].spec.decided_at = Some(at("2026-12-31T00:00:00Z"));
+    case.decisions.push(decision(
+        "no",
+        "Revoke",
+        "erin@corp.example",
+        OTHER,
+        "2026-12-01T12:00:00Z",
+    ));
+    assert!(!case.counts());
+}
+
+#[test]
+fn a_revoke_of_the_integration_holds_for_its_grants() {
+    let mut case = Case::sound();
+    let mut revoke = decision("no", "Revoke", "erin@corp.example", OTHER, "2026-12-01T12:00:00Z");
+    revoke.spec.subject.kind = crate::api::v1alpha1::SubjectKind::PartnerIntegration;
+    revoke.spec.subject.name = "acme-billing".into();
+    case.decisions.push(revoke);
+    assert!(case.ask().revoked.is_some() && !case.counts());
+}
+
+#[test]
+fn going_back_to_an_old_content_does_not_revive_its_approval() {
+    let mut case = Case::sound();
+    case.replaced = vec![ReplacedDigest {
+        digest: DIGEST.to_owned(),
+        at: at("2026-12-01T10:00:00Z"),
+    }];
+    assert!(case.why().contains("replaced"));
+    case.decisions
+        .push(approve("two", "dave@corp.example", "2026-12-01T10:00:01Z"));
+    assert!(case.counts());
+}
+
+#[test]
+fn an_owner_who_came_back_is_somebody_else() {
+    let mut case = Case::sound();
+    case.owners[1].metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        at("2026-12-01T00:00:01Z").timestamp(),
+    ));
+    assert!(case.why().contains("AccessOwner bob"), "not counted yet");
+    let mut case = Case::sound();
+    case.previous.approvals = case.ask().counted;
+    case.owners[1].metadata.uid = Some("another".to_owned());
+    assert!(case.why().contains("owners"), "counted before");
+    let mut case = Case::sound();
+    case.previous.owner_removed_at = Some(at("2026-12-01T00:00:00Z"));
+    assert!(case.why().contains("owner removal"));
+}
+
+#[test]
+fn every_namespace_reached_must_be_named() {
+    let mut case = Case::sound();
+    case.grant.spec.access[0].namespaces = vec!["payments".into(), "ledger".into()];
+    assert!(case.why().contains("does not name ledger"));
+    case.decisions[0].spec.target_namespaces = vec!["ledger".into()];
+    assert!(case.counts());
+}
+
+#[test]
+fn a_decider_is_confirmed_once() {
+    let mut case = Case::sound();
+    case.confirm = false;
+    let standing = case.ask();
+    assert_eq!(standing.to_confirm, ["uid-of-one".to_owned()].into());
+    assert!(standing.in_force_until.is_none());
+    case.refused = [(
+        "uid-of-one".to_owned(),
+        Confirmation::Refused("dave may not approve in payments".to_owned()),
+    )]
+    .into();
+    assert!(case.why().contains("may not approve"));
+    let mut case = Case::sound();
+    case.previous.approvals = case.ask().counted;
+    case.confirm = false;
+    assert!(case.counts(), "what was counted stays so");
+}
+
+#[test]
+fn frozen_dates_can_only_be_shortened() {
+    let mut case = Case::sound();
+    case.previous.approvals = case.ask().counted;
+    case.integration.spec.review.interval = "9000d".parse().unwrap();
+    assert_eq!(case.ask().in_force_until, Some(at("2027-03-08T00:00:00Z")));
+    case.integration.spec.review.interval = "1d".parse().unwrap();
+    assert_eq!(case.ask().in_force_until, Some(at("2026-12-09T00:00:00Z")));
+}
+
+#[test]
+fn one_person_is_counted_once_and_groups_are_asked_for() {
+    let mut case = Case::sound();
+    case.lines = vec![ApprovalRequirement {
+        count: 2,
+        groups: vec!["security".into()],
+    }];
+    case.owners[2].spec.usernames.push("adm-dave".into());
+    case.decisions.push(approve("two", "adm-dave", "2026-12-01T00:00:05Z"));
+    for decision in &mut case.decisions {
+        decision.spec.decided_by_groups = vec!["security".into()];
+    }
+    assert!(!case.counts(), "two names of one person");
+    case.decisions
+        .push(approve("three", "erin@corp.example", "2026-12-01T00:00:06Z"));
+    assert!(!case.counts(), "not of the group");
+    case.decisions[2].spec.decided_by_groups = vec!["security".into()];
+    assert!(case.counts());
+    assert_eq!(case.ask().asked_for, "2 approvals of security");
+}
+
+proptest! {
+    /// The order of decisions doesn't matter, and nobody involved is ever among those counted.
+    #[test]
+    fn order_does_not_matter_and_requesters_never_count(
+        made in prop::collection::vec((0usize..4, 0usize..4, 0i64..20, any::<bool>()), 0..12),
+        rotate in 0usize..12,
+        now in 0i64..20,
+    ) {
+        let mut case = Case::sound();
+        let start = at("2026-12-01T00:00:00Z");
+        case.now = start.plus(now * 86_400);
+        case.decisions = made.iter().enumerate().map(|(index, &(who, word, day, same))| {
+            let by = ["carol@corp.example", "dave@corp.example", "erin@corp.example", "frank@corp.example"][who];
+            let word = ["Approve", "Approve", "Deny", "Revoke"][word];
+            let digest = if same { DIGEST } else { OTHER };
+            decision(&format!("d{index}"), word, by, digest, &start.plus(day * 86_400).to_string())
+        }).collect();
+        let before = case.ask();
+        if !case.decisions.is_empty() {
+            let by = rotate % case.decisions.len();
+            case.decisions.rotate_left(by);
+        }
+        prop_assert_eq!(&case.ask(), &before);
+        prop_assert!(before.counted.iter().all(|approval| approval.by != "carol@corp.example"));
+        let last_no = case.decisions.iter()
+            .filter(|it| it.spec.decision != crate::api::v1alpha1::Decision::Approve)
+            .map(|it| Instant::new(it.metadata.creation_timestamp.as_ref().unwrap().0)).max();
+        prop_assert!(before.counted.iter().all(|approval| last_no.is_none_or(|no| approval.at > no)));
+        prop_assert_eq!(before.denied.is_some() || before.revoked.is_some(), last_no.is_some() && before.in_force_until.is_none() && !before.lapsed);
+    }
+}
