@@ -73,10 +73,10 @@ pub(crate) struct Own {
 impl ControlPlane {
     /// Starts a control plane and waits until it serves; with `WAYLEAVE_E2E_KUBECONFIG` set, uses that cluster.
     pub async fn start() -> Result<Self> {
-        let workdir = Workdir::create()?;
         if let Ok(path) = std::env::var(crate::existing::KUBECONFIG_VARIABLE) {
-            return Self::existing(workdir, Path::new(&path)).await;
+            return Self::use_existing(Path::new(&path)).await;
         }
+        let workdir = Workdir::create()?;
         let bin = tools::programs().await?;
         let started = Instant::now();
         let (own, server_url, ca_pem) = Own::prepare(&workdir, &bin)?;
@@ -111,7 +111,9 @@ impl ControlPlane {
         Ok(this)
     }
 
-    async fn existing(workdir: Workdir, path: &Path) -> Result<Self> {
+    /// Uses the cluster of a kubeconfig file, which is left running.
+    pub async fn use_existing(path: &Path) -> Result<Self> {
+        let workdir = Workdir::create()?;
         let Existing {
             cluster,
             admin,

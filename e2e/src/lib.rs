@@ -37,6 +37,7 @@ pub mod workdir;
 pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Part};
 pub use eventually::eventually;
+pub use install::{InstallOptions, install, install_with};
 
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;

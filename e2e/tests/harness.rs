@@ -1,6 +1,7 @@
 //! The harness itself: what the other tests stand on.
 #![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,8 +9,9 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Error};
+use serde_json::json;
 use tokio::sync::OnceCell;
-use wayleave_e2e::{ControlPlane, Part, Process, eventually};
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, OperatorOptions, Part, Process, eventually, install_with};
 
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
@@ -234,7 +236,7 @@ async fn a_paused_process_can_be_stopped_and_a_dropped_one_is_gone() -> Result<(
     assert_ne!(process.pid(), Some(pid));
     let pid = process.pid().context("no process id")?;
     drop(process);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
     Ok(())
 }
 
@@ -249,4 +251,98 @@ async fn a_condition_that_never_holds_says_what_was_last_seen() {
         message.contains("the moon") && message.contains("only clouds"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_cluster_that_runs_already_signs_its_users_and_keeps_its_parts_to_itself() -> Result<()> {
+    let cp = ControlPlane::use_existing(&shared().await?.admin_kubeconfig()).await?;
+    let who = who_is(cp.user("eve", &["team:one", "team:two"]).await?).await?;
+    assert_eq!(who.username.as_deref(), Some("eve"));
+    assert_eq!(
+        who.groups.unwrap_or_default(),
+        ["team:one", "team:two", "system:authenticated"]
+    );
+    assert_eq!(cp.ca_pem(), shared().await?.ca_pem());
+    let refused = cp.pause(Part::ApiServer).unwrap_err();
+    assert!(refused.to_string().contains("WAYLEAVE_E2E_KUBECONFIG"), "{refused:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_ends_is_an_error_at_once() -> Result<()> {
+    let cp = shared().await?;
+    let options = OperatorOptions {
+        kubeconfig: Some(cp.admin_kubeconfig()),
+        args: vec!["--no-such-flag".into()],
+        ..OperatorOptions::default()
+    };
+    let operator = Operator::start(cp, options).await?;
+    let error = operator.wait_ready().await.unwrap_err();
+    assert!(format!("{error:#}").contains("has ended"), "{error:#}");
+    Ok(())
+}
+
+/// A chart with our kinds and one policy of each sort, as slow to take hold as those of the real one.
+fn write_chart(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory.join("crds"))?;
+    std::fs::create_dir_all(directory.join("templates"))?;
+    std::fs::write(
+        directory.join("Chart.yaml"),
+        "apiVersion: v2\nname: wayleave\nversion: 0.0.0\n",
+    )?;
+    for file in std::fs::read_dir(wayleave_e2e::operator::workspace().join("crds"))? {
+        let file = file?;
+        std::fs::copy(file.path(), directory.join("crds").join(file.file_name()))?;
+    }
+    let expression = "!object.metadata.name.startsWith('wlg-')";
+    let rules = |group, resource| {
+        json!({ "resourceRules": [{
+        "apiGroups": [group], "apiVersions": ["*"], "resources": [resource], "operations": ["CREATE"],
+    }] })
+    };
+    let stamp = "Object{spec: Object.spec{decidedBy: request.userInfo.username}}";
+    let objects = [
+        json!({ "kind": "ValidatingAdmissionPolicy", "spec": {
+            "matchConstraints": rules("", "serviceaccounts"), "validations": [{ "expression": expression }],
+        } }),
+        json!({ "kind": "ValidatingAdmissionPolicyBinding", "spec": {
+            "policyName": "wayleave", "validationActions": ["Deny"],
+        } }),
+        json!({ "kind": "MutatingAdmissionPolicy", "spec": {
+            "matchConstraints": rules("wayleave.dev", "accessdecisions"), "reinvocationPolicy": "Never",
+            "mutations": [{ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": stamp } }],
+        } }),
+        json!({ "kind": "MutatingAdmissionPolicyBinding", "spec": { "policyName": "wayleave" } }),
+    ];
+    for mut object in objects {
+        object["apiVersion"] = json!("admissionregistration.k8s.io/v1");
+        object["metadata"] = json!({ "name": "wayleave" });
+        let name = format!("{}.yaml", object["kind"].as_str().unwrap_or_default());
+        std::fs::write(directory.join("templates").join(name), object.to_string())?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_installation_is_done_when_its_policies_hold() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    let chart = cp.dir().join("chart");
+    write_chart(&chart)?;
+    install_with(
+        &cp,
+        InstallOptions {
+            chart,
+            values: json!({}),
+        },
+    )
+    .await?;
+    let yaml = include_str!("decision.yaml");
+    let admin = cp.admin_kubeconfig();
+    let apply = cp
+        .kubectl(&admin)
+        .await?
+        .args(["create", "--dry-run=server", "-o", "yaml", "-f", "-"]);
+    let stamped = apply.stdin(yaml).run().await?.ok()?;
+    assert!(stamped.contains("decidedBy: e2e-admin"), "{stamped}");
+    Ok(())
 }
