@@ -8,6 +8,7 @@ pub mod names;
 pub mod ownership;
 pub mod permission;
 pub mod policy;
+pub mod verdict;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -1,0 +1,114 @@
+//! Whether a grant is active now, why or why not, until when, and when the answer can change.
+//!
+//! A pure function of what is known and the time. It is total: whatever is missing ends the access and is named.
+
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::approval::Confirmation;
+use super::conditions::Desired;
+use super::ownership::Owners;
+use super::policy::Terms;
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessGrantStatus, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
+};
+
+pub use decide::decide;
+
+/// A namespace as the verdict sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its UID.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its administrators let the operator in.
+    pub enrolled: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+}
+
+/// Everything that a verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The grant, its status included: what must not be forgotten stands there.
+    pub grant: &'a AccessGrant,
+    /// Its integration; none where it doesn't exist or can't be read.
+    pub integration: Option<&'a PartnerIntegration>,
+    /// Every AccessOwner that can be read.
+    pub owners: &'a Owners<'a>,
+    /// The decisions of the grant's namespace.
+    pub decisions: &'a [&'a AccessDecision],
+    /// Answers about deciders, by the decision's UID.
+    pub confirmations: &'a BTreeMap<String, Confirmation>,
+    /// Every AccessPolicy that can be read.
+    pub policies: &'a [&'a AccessPolicy],
+    /// Every namespace that the grant lies in or reaches, where it exists.
+    pub namespaces: &'a BTreeMap<String, Namespace>,
+    /// The rules of each ClusterRole that the grant refers to, where it exists.
+    pub cluster_roles: &'a BTreeMap<String, Vec<ResolvedRule>>,
+    /// Namespaces that no grant may reach.
+    pub reserved_namespaces: &'a BTreeSet<String>,
+    /// Per namespace, the names of the Secrets that deliver credentials.
+    pub delivery_secrets: &'a BTreeMap<String, BTreeSet<String>>,
+    /// How many active grants of the integration come before this one.
+    pub earlier_siblings: usize,
+    /// The API server was seen to refuse a forged decision.
+    pub admission_proved: bool,
+    /// By how many seconds local time and the API server's differ, where that is too much.
+    pub clock_skew: Option<i64>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Whether access should exist.
+    pub access: Access,
+    /// The primary reason: of an active grant, `Issued`.
+    pub reason: Reason,
+    /// Every reason in words, the primary one first.
+    pub message: String,
+    /// The Approved condition.
+    pub approved: Desired,
+    /// What status must remember.
+    pub kept: Kept,
+    /// The terms of the policies, where they permit the grant.
+    pub terms: Option<Terms>,
+    /// UIDs of decisions whose deciders the API server must be asked about.
+    pub to_confirm: BTreeSet<String>,
+    /// Why approvals don't count, by the decision's name.
+    pub not_counted: BTreeMap<String, String>,
+    /// The next instant at which the answer can change by itself.
+    pub next_change: Option<Instant>,
+}
+
+/// Whether access should exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It should not.
+    Inactive,
+    /// It should.
+    Active {
+        /// Until when, as far as is known.
+        until: Instant,
+        /// Which end that is.
+        ends_because: Reason,
+        /// A hard expiry is required.
+        hard_expiry: bool,
+        /// What stops new credentials, though not the access that is there.
+        hold: Option<(Reason, String)>,
+    },
+}
+
+/// What status must remember from one run to the next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// The part of status that a verdict fills; all else in it is as it was.
+    pub status: AccessGrantStatus,
+}

@@ -1,0 +1,473 @@
+//! Gathers every reason against access, and the earliest end.
+
+use std::collections::BTreeMap;
+
+use super::{Access, Facts, Kept, Verdict};
+use crate::api::conditions::{Reason, types};
+use crate::api::v1alpha1::{
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
+    ResolvedClusterRole,
+};
+use crate::domain::approval::{self, Question, Standing};
+use crate::domain::conditions::Desired;
+use crate::domain::digest::digest;
+use crate::domain::policy::{self, Outcome, Request, Terms};
+use crate::domain::{lifetime, ownership, permission};
+
+/// The most replaced digests that status keeps.
+const MOST_REPLACED: usize = 16;
+
+/// Judges a grant. The order of policies and decisions doesn't matter.
+#[must_use]
+pub fn decide(facts: &Facts<'_>) -> Verdict {
+    let mut against: Vec<(Reason, String)> = Vec::new();
+    let mut status = facts.grant.status.clone().unwrap_or_default();
+    if let Some(deleted) = &facts.grant.metadata.deletion_timestamp {
+        against.push((
+            Reason::Deleting,
+            format!("the AccessGrant was deleted at {}", Instant::new(deleted.0)),
+        ));
+    }
+    let integration = facts
+        .integration
+        .filter(|integration| integration.metadata.deletion_timestamp.is_none());
+    let Some(integration) = integration else {
+        let name = &facts.grant.spec.integration_ref.name;
+        against.push((
+            Reason::IntegrationMissing,
+            format!("PartnerIntegration {name} does not exist here, is being deleted or can't be read: apply it in this namespace"),
+        ));
+        remember_removal(facts, &[], &mut status);
+        let approved = Desired::new(
+            types::APPROVED,
+            "Unknown",
+            Reason::IntegrationMissing.as_str(),
+            "nothing to approve",
+        );
+        return inactive(facts, against, approved, status, None, Standing::default());
+    };
+
+    let missing = ownership::missing(integration, facts.owners);
+    remember_removal(facts, &missing, &mut status);
+    renew_digest(facts, integration, &mut status);
+    let outcome = permit(facts, integration);
+    let terms = match outcome {
+        Outcome::Permitted { policies, terms } => {
+            status.policies = policies;
+            if let Some(most) = terms.active_grants_per_integration
+                && i64::try_from(facts.earlier_siblings).unwrap_or(i64::MAX) >= i64::from(most)
+            {
+                let name = &facts.grant.spec.integration_ref.name;
+                let words = format!(
+                    "{} grants of {name} are active already, at most {most}",
+                    facts.earlier_siblings
+                );
+                against.push((Reason::NotPermitted, words));
+            }
+            Some(terms)
+        }
+        Outcome::Refused { failing, .. } => {
+            status.policies = Vec::new();
+            against.push((Reason::NotPermitted, failing.join("; ")));
+            None
+        }
+    };
+
+    let standing = weigh(facts, integration, terms.as_ref(), &status);
+    let renewed = standing
+        .counted
+        .iter()
+        .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
+    status.approvals = standing.counted.clone();
+    status.denied_at = standing.denied_at;
+    status.revoked_at = standing.revoked_at;
+    let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
+    let approved_until = standing.in_force_until;
+    let is_approved = self_service || approved_until.is_some();
+    against.extend(grown(facts, terms.as_ref(), &mut status, is_approved, renewed));
+    against.extend(missing.into_iter().map(|words| (Reason::OwnerRemoved, words)));
+    against.extend(standing_against(&standing, is_approved));
+    against.extend(plain_reasons(facts, integration));
+
+    let (until, ends_because) = earliest_end(facts, integration, approved_until);
+    let hard_expiry = terms
+        .as_ref()
+        .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
+    let hold = hold(facts);
+    let is_live = status
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.activated_at.is_some());
+    if !is_live && against.is_empty() {
+        let lifetime = facts.grant.token().lifetime.as_seconds();
+        if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
+            against.push((Reason::TooShort, too_short(facts.now, until)));
+        }
+        against.extend(hold.clone());
+    }
+    let approved = approved_condition(&standing, self_service);
+    if !against.is_empty() {
+        return inactive(facts, against, approved, status, terms, standing);
+    }
+    status.active_until = Some(until);
+    status.ends_because = Some(ends_because.as_str().to_owned());
+    Verdict {
+        access: Access::Active {
+            until,
+            ends_because,
+            hard_expiry,
+            hold,
+        },
+        reason: Reason::Issued,
+        message: format!("access is in place until {until} ({ends_because})"),
+        approved,
+        kept: Kept { status },
+        terms,
+        to_confirm: standing.to_confirm,
+        not_counted: standing.not_counted,
+        next_change: next_change(facts, Some(integration), approved_until),
+    }
+}
+
+fn inactive(
+    facts: &Facts<'_>,
+    mut against: Vec<(Reason, String)>,
+    approved: Desired,
+    mut status: AccessGrantStatus,
+    terms: Option<Terms>,
+    standing: Standing,
+) -> Verdict {
+    // Stable: reasons of one kind stay in the order in which they were found.
+    against.sort_by_key(|(reason, _)| *reason);
+    let words: Vec<&str> = against.iter().map(|(_, words)| words.as_str()).collect();
+    status.active_until = None;
+    status.ends_because = None;
+    Verdict {
+        access: Access::Inactive,
+        reason: against.first().map_or(Reason::AwaitingApproval, |(reason, _)| *reason),
+        message: words.join("; "),
+        approved,
+        kept: Kept { status },
+        terms,
+        to_confirm: standing.to_confirm,
+        not_counted: standing.not_counted,
+        next_change: next_change(facts, facts.integration, standing.in_force_until),
+    }
+}
+
+/// An owner who goes takes the approvals along, for good.
+fn remember_removal(facts: &Facts<'_>, missing: &[String], status: &mut AccessGrantStatus) {
+    if !missing.is_empty() && !status.approvals.is_empty() {
+        status.owner_removed_at = Some(facts.now);
+    }
+}
+
+/// Notes the digest of what stands there now, and the one that it replaces.
+fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
+    let reached = facts.grant.target_namespaces();
+    let targets: BTreeMap<String, String> = reached
+        .into_iter()
+        .filter_map(|name| {
+            facts
+                .namespaces
+                .get(&name)
+                .map(|namespace| (name, namespace.uid.clone()))
+        })
+        .collect();
+    let current = digest(integration, facts.grant, &targets);
+    if status.digest.as_ref() == Some(&current.digest) {
+        return;
+    }
+    if let Some(before) = status.digest.take() {
+        status.replaced_digests.retain(|it| it.digest != before);
+        status.replaced_digests.push(ReplacedDigest {
+            digest: before,
+            at: facts.now,
+        });
+        let surplus = status.replaced_digests.len().saturating_sub(MOST_REPLACED);
+        status.replaced_digests.drain(..surplus);
+    }
+    status.digest = Some(current.digest);
+    status.digest_sections = current.sections;
+    status.digest_since = Some(facts.now);
+}
+
+fn permit(facts: &Facts<'_>, integration: &PartnerIntegration) -> Outcome {
+    let labels = facts
+        .namespaces
+        .iter()
+        .map(|(name, namespace)| (name.clone(), namespace.labels.clone()))
+        .collect();
+    policy::evaluate(
+        facts.policies,
+        &Request {
+            grant: facts.grant,
+            integration,
+            namespaces: &labels,
+            cluster_roles: facts.cluster_roles,
+            reserved_namespaces: facts.reserved_namespaces,
+            delivery_secrets: facts.delivery_secrets,
+        },
+    )
+}
+
+fn weigh(
+    facts: &Facts<'_>,
+    integration: &PartnerIntegration,
+    terms: Option<&Terms>,
+    status: &AccessGrantStatus,
+) -> Standing {
+    let one = [ApprovalRequirement {
+        count: 1,
+        groups: Vec::new(),
+    }];
+    let lines = match terms {
+        Some(terms) if terms.self_service => &[],
+        Some(terms) => terms.approvals.as_slice(),
+        None => one.as_slice(),
+    };
+    approval::consider(&Question {
+        now: facts.now,
+        grant: facts.grant,
+        integration,
+        digest: status.digest.as_deref().unwrap_or_default(),
+        replaced: &status.replaced_digests,
+        owners: facts.owners,
+        decisions: facts.decisions,
+        confirmations: facts.confirmations,
+        lines,
+        previous: status,
+    })
+}
+
+/// Keeps what the ClusterRoles held when they were approved, and compares.
+fn grown(
+    facts: &Facts<'_>,
+    terms: Option<&Terms>,
+    status: &mut AccessGrantStatus,
+    is_approved: bool,
+    renewed: bool,
+) -> Vec<(Reason, String)> {
+    let mut names: Vec<&str> = facts
+        .grant
+        .spec
+        .access
+        .iter()
+        .filter_map(|entry| entry.cluster_role_ref.as_ref())
+        .map(|role| role.name.as_ref())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let now = names.iter().filter_map(|name| {
+        let rules = facts.cluster_roles.get(*name)?.clone();
+        Some(ResolvedClusterRole {
+            cluster_role: (*name).to_owned(),
+            rules,
+        })
+    });
+    let now: Vec<ResolvedClusterRole> = now.collect();
+    let covers_all = names
+        .iter()
+        .all(|name| status.resolved_rules.iter().any(|kept| kept.cluster_role == *name));
+    if !is_approved {
+        return Vec::new();
+    }
+    if renewed || !covers_all {
+        status.resolved_rules = now;
+        return Vec::new();
+    }
+    status
+        .resolved_rules
+        .retain(|kept| names.contains(&kept.cluster_role.as_str()));
+    if terms.is_some_and(|terms| terms.on_role_growth == OnRoleGrowth::Report) {
+        return Vec::new();
+    }
+    let found = now.iter().filter_map(|role| {
+        let kept = status
+            .resolved_rules
+            .iter()
+            .find(|kept| kept.cluster_role == role.cluster_role)?;
+        let more = permission::growth(&kept.rules, &role.rules);
+        let name = &role.cluster_role;
+        (!more.is_empty()).then(|| {
+            (
+                Reason::RoleGrew,
+                format!("ClusterRole {name} holds more than was approved: {more}; approve again, or shrink it"),
+            )
+        })
+    });
+    found.collect()
+}
+
+fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, String)> {
+    let mut against = Vec::new();
+    if let Some(revoked) = &standing.revoked {
+        against.push((
+            Reason::Revoked,
+            format!("revoked at {} ({})", revoked.at, revoked.words),
+        ));
+    }
+    if let Some(denied) = &standing.denied {
+        against.push((Reason::Denied, format!("denied at {} ({})", denied.at, denied.words)));
+    }
+    if !is_approved && standing.lapsed {
+        against.push((
+            Reason::ReviewLapsed,
+            format!("the approval lapsed: {} asked for", standing.asked_for),
+        ));
+    } else if !is_approved {
+        let why: Vec<String> = standing
+            .not_counted
+            .iter()
+            .map(|(name, why)| format!("AccessDecision {name} does not count: {why}"))
+            .collect();
+        let rest = if why.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", why.join("; "))
+        };
+        against.push((
+            Reason::AwaitingApproval,
+            format!("{} asked for{rest}", standing.asked_for),
+        ));
+    }
+    against
+}
+
+/// What needs no weighing: dates, suspension, enrolment.
+fn plain_reasons(facts: &Facts<'_>, integration: &PartnerIntegration) -> Vec<(Reason, String)> {
+    let (now, spec) = (facts.now, &facts.grant.spec);
+    let mut against = Vec::new();
+    if let Some(end) = integration.spec.agreement.ends_at.filter(|end| now >= *end) {
+        against.push((
+            Reason::AgreementEnded,
+            format!("agreement {} ended at {end}", integration.spec.agreement.reference),
+        ));
+    }
+    if now >= spec.expires_at {
+        against.push((
+            Reason::Expired,
+            format!("spec.expiresAt {} has passed", spec.expires_at),
+        ));
+    }
+    if integration.spec.suspend {
+        against.push((
+            Reason::IntegrationSuspended,
+            format!("PartnerIntegration {} is suspended", spec.integration_ref.name),
+        ));
+    }
+    if spec.suspend {
+        against.push((Reason::Suspended, "spec.suspend is true".to_owned()));
+    }
+    if let Some(start) = spec.starts_at.filter(|start| now < *start) {
+        against.push((Reason::Scheduled, format!("spec.startsAt {start} is yet to come")));
+    }
+    let own = facts.grant.metadata.namespace.clone().unwrap_or_default();
+    let mut needed = facts.grant.target_namespaces();
+    needed.push(own);
+    needed.sort();
+    needed.dedup();
+    for name in needed {
+        match facts.namespaces.get(&name) {
+            Some(namespace) if namespace.terminating => {
+                against.push((Reason::NotEnrolled, format!("namespace {name} is being deleted")));
+            }
+            Some(namespace) if namespace.enrolled => {}
+            _ => against.push((
+                Reason::NotEnrolled,
+                format!("namespace {name} is not enrolled: bind the operator's ServiceAccount to an enrolment ClusterRole there"),
+            )),
+        }
+    }
+    against
+}
+
+fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    if !facts.admission_proved {
+        return Some((
+            Reason::AdmissionUnproved,
+            "the admission policies were not seen to refuse a forged decision: install them".to_owned(),
+        ));
+    }
+    let skew = facts.clock_skew?;
+    Some((
+        Reason::ClockSkew,
+        format!("local time and the API server's differ by {skew} s, at most 30 s"),
+    ))
+}
+
+fn too_short(now: Instant, until: Instant) -> String {
+    let left = until.seconds_since(now);
+    format!(
+        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
+        lifetime::SHORTEST + lifetime::FADE + 2,
+        lifetime::NO_ISSUE + 1
+    )
+}
+
+/// The earliest of all ends that are known, and which it is.
+fn earliest_end(
+    facts: &Facts<'_>,
+    integration: &PartnerIntegration,
+    approved_until: Option<Instant>,
+) -> (Instant, Reason) {
+    let ends = [
+        Some((facts.grant.spec.expires_at, Reason::Expired)),
+        integration
+            .spec
+            .agreement
+            .ends_at
+            .map(|end| (end, Reason::AgreementEnded)),
+        approved_until.map(|end| (end, Reason::ReviewLapsed)),
+    ];
+    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
+    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
+}
+
+fn next_change(
+    facts: &Facts<'_>,
+    integration: Option<&PartnerIntegration>,
+    approved_until: Option<Instant>,
+) -> Option<Instant> {
+    let spec = &facts.grant.spec;
+    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
+    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
+        .into_iter()
+        .flatten()
+        .filter(|instant| *instant > facts.now)
+        .min()
+}
+
+fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
+    let (status, reason, message) = if let Some(revoked) = &standing.revoked {
+        (
+            "False",
+            "Revoked",
+            format!("revoked at {} ({})", revoked.at, revoked.words),
+        )
+    } else if let Some(denied) = &standing.denied {
+        ("False", "Denied", format!("denied at {} ({})", denied.at, denied.words))
+    } else if self_service {
+        ("True", "SelfService", "the policies ask for no approval".to_owned())
+    } else if let Some(until) = standing.in_force_until {
+        let by: Vec<&str> = standing.counted.iter().map(|approval| approval.by.as_str()).collect();
+        (
+            "True",
+            "Approved",
+            format!("approved by {} until {until}", by.join(", ")),
+        )
+    } else if standing.lapsed {
+        (
+            "False",
+            "ReviewLapsed",
+            "enough approvals counted, but they lapsed".to_owned(),
+        )
+    } else {
+        (
+            "Unknown",
+            "AwaitingApproval",
+            format!("{} asked for", standing.asked_for),
+        )
+    };
+    Desired::new(types::APPROVED, status, reason, message)
+}

@@ -1,0 +1,354 @@
+//! Each reason reached and left again, from a sound case.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::{Access, Facts, Namespace, Verdict, decide};
+use crate::api::conditions::Reason;
+use crate::api::names::LABEL_CLASSIFICATION;
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, PartnerIntegration,
+    ResolvedRule,
+};
+use crate::domain::approval::Confirmation;
+use crate::domain::digest::digest;
+use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy};
+use crate::domain::ownership::Owners;
+
+struct Case {
+    now: Instant,
+    grant: AccessGrant,
+    integration: Option<PartnerIntegration>,
+    owners: Vec<AccessOwner>,
+    decisions: Vec<AccessDecision>,
+    policies: Vec<AccessPolicy>,
+    namespaces: BTreeMap<String, Namespace>,
+    cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
+    earlier_siblings: usize,
+    admission_proved: bool,
+    clock_skew: Option<i64>,
+}
+
+impl Case {
+    /// Approved by dave on 1 December, asked a day later.
+    fn sound() -> Self {
+        let payments = Namespace {
+            uid: "uid-of-payments".to_owned(),
+            labels: [("partners.example/allowed".to_owned(), "true".to_owned())].into(),
+            enrolled: true,
+            terminating: false,
+        };
+        let mut case = Self {
+            now: at("2026-12-02T00:00:00Z"),
+            grant: grant(),
+            integration: Some(integration()),
+            owners: vec![owner("alice"), owner("bob")],
+            decisions: Vec::new(),
+            policies: vec![policy()],
+            namespaces: [("payments".to_owned(), payments)].into(),
+            cluster_roles: BTreeMap::new(),
+            earlier_siblings: 0,
+            admission_proved: true,
+            clock_skew: None,
+        };
+        case.approve("one", "2026-12-01T00:00:00Z");
+        case
+    }
+
+    fn approve(&mut self, name: &str, made: &str) {
+        let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
+        let digest = digest(self.integration.as_ref().unwrap(), &self.grant, &targets).digest;
+        self.decisions
+            .push(decision(name, "Approve", "dave@corp.example", &digest, made));
+    }
+
+    fn ask(&self) -> Verdict {
+        let owners: Owners<'_> = self
+            .owners
+            .iter()
+            .map(|owner| (owner.metadata.name.as_deref().unwrap(), owner))
+            .collect();
+        let confirmations = self
+            .decisions
+            .iter()
+            .map(|it| (it.metadata.uid.clone().unwrap(), Confirmation::Allowed))
+            .collect();
+        let decisions: Vec<&AccessDecision> = self.decisions.iter().collect();
+        let policies: Vec<&AccessPolicy> = self.policies.iter().collect();
+        decide(&Facts {
+            now: self.now,
+            grant: &self.grant,
+            integration: self.integration.as_ref(),
+            owners: &owners,
+            decisions: &decisions,
+            confirmations: &confirmations,
+            policies: &policies,
+            namespaces: &self.namespaces,
+            cluster_roles: &self.cluster_roles,
+            reserved_namespaces: &BTreeSet::new(),
+            delivery_secrets: &BTreeMap::new(),
+            earlier_siblings: self.earlier_siblings,
+            admission_proved: self.admission_proved,
+            clock_skew: self.clock_skew,
+        })
+    }
+
+    /// Asks, and remembers the answer as status would.
+    fn settle(&mut self) -> Verdict {
+        let verdict = self.ask();
+        self.grant.status = Some(verdict.kept.status.clone());
+        verdict
+    }
+
+    fn go_live(&mut self) {
+        self.settle();
+        if let Some(status) = &mut self.grant.status {
+            status.identity = Some(Identity {
+                namespace: "wayleave-identities".to_owned(),
+                service_account: "wlg-0-1".to_owned(),
+                activation: 1,
+                digest: status.digest.clone().unwrap(),
+                claimed_at: self.now,
+                activated_at: Some(self.now),
+            });
+        }
+    }
+
+    fn namespace(&mut self) -> &mut Namespace {
+        self.namespaces.get_mut("payments").unwrap()
+    }
+
+    fn integration(&mut self) -> &mut PartnerIntegration {
+        self.integration.as_mut().unwrap()
+    }
+}
+
+#[test]
+fn a_sound_grant_is_active_until_its_earliest_end() {
+    let verdict = Case::sound().ask();
+    assert_eq!(verdict.reason, Reason::Issued, "{}", verdict.message);
+    let Access::Active {
+        until,
+        ends_because,
+        hard_expiry,
+        hold,
+    } = verdict.access
+    else {
+        panic!("inactive")
+    };
+    assert_eq!(
+        (until, ends_because, hard_expiry, hold),
+        (at("2027-01-20T00:00:00Z"), Reason::Expired, true, None)
+    );
+    assert_eq!(verdict.next_change, Some(until));
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(at("2027-01-01T00:00:00Z"));
+    let Access::Active {
+        until, ends_because, ..
+    } = case.ask().access
+    else {
+        panic!("inactive")
+    };
+    assert_eq!(
+        (until, ends_because),
+        (at("2027-01-01T00:00:00Z"), Reason::ReviewLapsed)
+    );
+}
+
+#[rstest]
+#[case::deleting(Reason::Deleting, |c: &mut Case| c.grant.metadata.deletion_timestamp = c.grant.metadata.creation_timestamp.clone())]
+#[case::revoked(Reason::Revoked, |c: &mut Case| c.decisions.push(decision("no", "Revoke", "erin", "sha256:0", "2026-12-01T01:00:00Z")))]
+#[case::denied(Reason::Denied, |c: &mut Case| c.decisions.push(decision("no", "Deny", "erin", "sha256:0", "2026-12-01T01:00:00Z")))]
+#[case::owner_gone(Reason::OwnerRemoved, |c: &mut Case| { c.owners.pop(); })]
+#[case::owner_inactive(Reason::OwnerRemoved, |c: &mut Case| c.owners[0].spec.active = false)]
+#[case::integration_gone(Reason::IntegrationMissing, |c: &mut Case| c.integration = None)]
+#[case::integration_going(Reason::IntegrationMissing, |c: &mut Case| c.integration().metadata.deletion_timestamp = c.grant.metadata.creation_timestamp.clone())]
+#[case::agreement_ended(Reason::AgreementEnded, |c: &mut Case| c.now = at("2027-06-30T00:00:00Z"))]
+#[case::expired(Reason::Expired, |c: &mut Case| c.now = at("2027-01-20T00:00:00Z"))]
+#[case::integration_suspended(Reason::IntegrationSuspended, |c: &mut Case| c.integration().spec.suspend = true)]
+#[case::suspended(Reason::Suspended, |c: &mut Case| c.grant.spec.suspend = true)]
+#[case::not_enrolled(Reason::NotEnrolled, |c: &mut Case| c.namespace().enrolled = false)]
+#[case::namespace_going(Reason::NotEnrolled, |c: &mut Case| c.namespace().terminating = true)]
+#[case::no_policy(Reason::NotPermitted, |c: &mut Case| c.policies.clear())]
+#[case::class_too_high(Reason::NotPermitted, |c: &mut Case| { c.namespace().labels.insert(LABEL_CLASSIFICATION.to_owned(), "Restricted".to_owned()); })]
+#[case::too_many(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.limits.active_grants_per_integration = Some(2); c.earlier_siblings = 2; })]
+#[case::lapsed(Reason::ReviewLapsed, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
+#[case::unapproved(Reason::AwaitingApproval, |c: &mut Case| c.decisions.clear())]
+#[case::changed(Reason::AwaitingApproval, |c: &mut Case| c.grant.spec.ticket = Some("CHG-2".into()))]
+#[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
+#[case::unproved(Reason::AdmissionUnproved, |c: &mut Case| c.admission_proved = false)]
+#[case::skewed(Reason::ClockSkew, |c: &mut Case| c.clock_skew = Some(31))]
+fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case)) {
+    let mut case = Case::sound();
+    change(&mut case);
+    let verdict = case.ask();
+    assert_eq!(
+        (verdict.access, verdict.reason),
+        (Access::Inactive, reason),
+        "{}",
+        verdict.message
+    );
+    assert!(!verdict.message.is_empty());
+}
+
+#[test]
+fn a_grant_that_is_yet_to_begin_is_scheduled() {
+    let mut case = Case::sound();
+    case.grant.spec.starts_at = Some(at("2026-12-03T00:00:00Z"));
+    case.approve("two", "2026-12-01T00:00:00Z");
+    let verdict = case.ask();
+    assert_eq!(
+        (verdict.reason, verdict.next_change),
+        (Reason::Scheduled, Some(at("2026-12-03T00:00:00Z")))
+    );
+    case.now = at("2026-12-03T00:00:00Z");
+    assert_eq!(case.ask().reason, Reason::Issued);
+}
+
+#[test]
+fn what_stops_issuing_does_not_end_what_is_live() {
+    for (proved, skew, reason) in [
+        (false, None, Reason::AdmissionUnproved),
+        (true, Some(-40), Reason::ClockSkew),
+    ] {
+        let mut case = Case::sound();
+        case.go_live();
+        (case.admission_proved, case.clock_skew) = (proved, skew);
+        let Access::Active {
+            hold: Some((held, _)), ..
+        } = case.ask().access
+        else {
+            panic!("ended")
+        };
+        assert_eq!(held, reason);
+    }
+    let mut case = Case::sound();
+    case.go_live();
+    case.now = at("2027-01-19T23:59:30Z");
+    assert_eq!(case.ask().reason, Reason::Issued, "too short to begin, not to end");
+}
+
+#[test]
+fn a_removed_owner_takes_the_approvals_along_for_good() {
+    let mut case = Case::sound();
+    case.go_live();
+    let bob = case.owners.pop().unwrap();
+    assert_eq!(case.settle().reason, Reason::OwnerRemoved);
+    case.owners.push(bob);
+    assert_eq!(
+        case.settle().reason,
+        Reason::AwaitingApproval,
+        "back as the same object: approve again"
+    );
+    case.approve("two", "2026-12-02T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn a_change_there_and_back_voids_the_approval() {
+    let mut case = Case::sound();
+    case.settle();
+    case.grant.spec.ticket = Some("CHG-2".into());
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.grant.spec.ticket = Some("CHG-4711".into());
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.approve("two", "2026-12-02T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn a_change_can_be_approved_before_it_is_made() {
+    let mut case = Case::sound();
+    case.settle();
+    case.grant.spec.ticket = Some("CHG-2".into());
+    case.approve("two", "2026-12-01T12:00:00Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn a_role_that_grows_ends_the_grant_until_it_is_approved_again() {
+    let rule = |verb: &str| ResolvedRule {
+        api_groups: vec![String::new()],
+        resources: vec!["configmaps".to_owned()],
+        verbs: vec![verb.to_owned()],
+        resource_names: Vec::new(),
+    };
+    let mut case = Case::sound();
+    case.grant.spec.access[0].rules = None;
+    case.grant.spec.access[0].cluster_role_ref = Some(crate::api::v1alpha1::ClusterRoleRef {
+        name: "wayleave-read".into(),
+    });
+    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get")])].into();
+    case.approve("two", "2026-12-01T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get"), rule("list")])].into();
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::RoleGrew);
+    assert!(verdict.message.contains("list configmaps"), "{}", verdict.message);
+    case.approve("three", "2026-12-02T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get")])].into();
+    assert_eq!(case.settle().reason, Reason::Issued, "shrinking ends nothing");
+}
+
+#[test]
+fn deciding_twice_remembers_the_same() {
+    let mut case = Case::sound();
+    let first = case.settle();
+    assert_eq!(case.settle(), first);
+}
+
+#[test]
+fn a_preferred_hard_expiry_lets_a_short_grant_begin() {
+    let mut case = Case::sound();
+    case.policies[0].spec.limits.hard_expiry = HardExpiry::Preferred;
+    case.now = at("2027-01-19T23:58:30Z");
+    let Access::Active { hard_expiry, .. } = case.ask().access else {
+        panic!("inactive")
+    };
+    assert!(!hard_expiry);
+    assert_eq!(case.grant.metadata.uid.as_deref(), Some(GRANT_UID));
+}
+
+proptest! {
+    /// Over any times: active only within the term, approved and before every end; the next change is always ahead.
+    #[test]
+    fn access_lies_within_every_bound(
+        now in 0i64..120, starts in prop::option::of(0i64..120), expires in 0i64..120, agreement in prop::option::of(0i64..120),
+        made in 0i64..120, valid in prop::option::of(0i64..120), no in prop::option::of(0i64..120), live in any::<bool>(),
+    ) {
+        let day = |days: i64| at("2026-12-01T00:00:00Z").plus(days * 86_400);
+        let mut case = Case::sound();
+        case.now = day(now);
+        case.decisions.clear();
+        case.grant.spec.expires_at = day(expires);
+        case.grant.spec.starts_at = starts.map(day);
+        case.policies[0].spec.limits.duration = None;
+        case.integration().spec.agreement.ends_at = agreement.map(day);
+        case.approve("one", &day(made).to_string());
+        case.decisions[0].spec.valid_until = valid.map(day);
+        if let Some(no) = no {
+            case.decisions.push(decision("no", "Revoke", "erin", "sha256:0", &day(no).to_string()));
+        }
+        if live {
+            case.go_live();
+        }
+        let verdict = case.ask();
+        let lapse = made + 97;
+        let within = now < expires
+            && starts.is_none_or(|starts| starts <= now)
+            && agreement.is_none_or(|end| now < end)
+            && now < valid.unwrap_or(lapse).min(lapse)
+            && no.is_none_or(|no| made > no);
+        prop_assert_eq!(verdict.access != Access::Inactive, within, "{}", verdict.message);
+        prop_assert!(verdict.next_change.is_none_or(|next| next > case.now));
+        if let Access::Active { until, .. } = verdict.access {
+            prop_assert!(until > case.now);
+            prop_assert!(verdict.next_change.is_some_and(|next| next <= until), "asked again by the end");
+        }
+        prop_assert!(!verdict.message.is_empty());
+    }
+}
