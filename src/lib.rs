@@ -4,6 +4,7 @@
 //!
 //! - [`api`]: the kinds and their schema. No behaviour.
 //! - [`domain`]: the words and rules of partner access. Pure.
+//! - [`plan`]: from a verdict and what is there to the one next step. Pure.
 //!
 //! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that.
 
@@ -11,3 +12,4 @@
 
 pub mod api;
 pub mod domain;
+pub mod plan;

@@ -61,6 +61,9 @@ pub struct AccessGrantStatus {
     /// How often the grant has been activated; names carry it and are never reused.
     #[serde(default)]
     pub activations: i64,
+    /// After somebody altered what was made: not activated again before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Instant>,
     /// The objects that make up the access, by name and UID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 160))]

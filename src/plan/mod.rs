@@ -1,0 +1,107 @@
+//! From a verdict and what is there to the one next step. Pure: no I/O, no clock, no randomness.
+//!
+//! Active means that everything exists; inactive, that nothing that grants access exists. A step is planned from what is
+//! observed, never from what was done before, so that an interrupted one is found and put right by the next.
+
+pub mod children;
+mod outcome;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, Instant};
+use crate::domain::lifetime::TokenAsk;
+
+pub use outcome::{Minted, issued, rotated};
+pub use step::plan;
+
+/// A live grant is judged again at least this often, in seconds: timers are hints.
+pub const LOOK_AGAIN: i64 = 60;
+/// After drift, a grant is activated again at most this often, in seconds.
+pub const REACTIVATE_AFTER: i64 = 60;
+
+/// An object of a grant, as it is in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Child {
+    /// Its kind; the order is the one in which children are taken away.
+    pub kind: ChildKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Hash of what it grants: a Role's rules, a binding's role and subjects; empty for other kinds.
+    pub content: String,
+    /// Somebody else wrote into a Secret's data: the field manager's name.
+    pub foreign_writer: Option<String>,
+}
+
+/// What is there of one grant, and what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Every object of the grant: by reserved name, and by recorded UID or our annotation.
+    pub children: Vec<Child>,
+    /// Whether the namespace of the delivery Secret is watched by now: if not, its absence means nothing.
+    pub delivery_known: bool,
+    /// Our finalizer is on the grant.
+    pub finalizer: bool,
+    /// The value of the annotation that asks for a rotation.
+    pub rotate_requested: Option<String>,
+}
+
+/// The next step and the status to write once it is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The step.
+    pub step: Step,
+    /// The status after it; of an issue or a rotation, the claim that goes before it.
+    pub status: AccessGrantStatus,
+    /// When to look again, in seconds, at least 1.
+    pub again_in: i64,
+}
+
+/// One step; each is safe to be interrupted anywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing but the status.
+    Rest,
+    /// Take these away, in this order, each until it is gone.
+    Close(Vec<Child>),
+    /// Make everything, the bindings last.
+    Issue(Issue),
+    /// Deliver another token.
+    Rotate(Rotate),
+    /// Take away anchors of tokens that are no longer delivered.
+    Retire(Vec<Child>),
+    /// Let the grant go.
+    Finish,
+}
+
+/// What an activation needs to know; the shell mints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issue {
+    /// Its number.
+    pub activation: i64,
+    /// The token to ask for.
+    pub token: TokenAsk,
+    /// When access ends.
+    pub until: Instant,
+    /// The finalizer is yet to be set.
+    pub add_finalizer: bool,
+}
+
+/// What a rotation needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotate {
+    /// The generation to mint.
+    pub generation: i64,
+    /// The token to ask for.
+    pub token: TokenAsk,
+    /// When access ends.
+    pub until: Instant,
+    /// The request that it answers: the annotation's value.
+    pub answers: Option<String>,
+    /// When the generation before stops working; at once where it was asked for, or where somebody tampered.
+    pub retire_at: Instant,
+}

@@ -1,0 +1,357 @@
+//! Chooses the one next step.
+
+use super::children::{Expected, Site};
+use super::{Child, Issue, LOOK_AGAIN, Observed, Plan, REACTIVATE_AFTER, Rotate, Step};
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, CredentialStatus, Identity, Instant, PreviousCredential};
+use crate::domain::conditions::{self, Desired};
+use crate::domain::digest::CREDENTIAL;
+use crate::domain::verdict::{Access, Facts, Verdict};
+use crate::domain::{lifetime, names};
+
+/// The next step towards what the verdict says, from what is there. The order of children doesn't matter.
+#[must_use]
+pub fn plan(facts: &Facts<'_>, verdict: &Verdict, observed: &Observed, identities: &str) -> Plan {
+    let planner = Planner {
+        facts,
+        verdict,
+        observed,
+        identities,
+    };
+    match &verdict.access {
+        Access::Inactive => planner.close_down(),
+        Access::Active {
+            until,
+            hard_expiry,
+            hold,
+            ..
+        } => {
+            let hold = hold.as_ref();
+            let live = verdict
+                .kept
+                .status
+                .identity
+                .as_ref()
+                .filter(|identity| identity.activated_at.is_some());
+            match live {
+                Some(identity) => planner.keep(identity, *until, *hard_expiry, hold),
+                None => planner.begin(*until, *hard_expiry),
+            }
+        }
+    }
+}
+
+struct Planner<'a> {
+    facts: &'a Facts<'a>,
+    verdict: &'a Verdict,
+    observed: &'a Observed,
+    identities: &'a str,
+}
+
+impl Planner<'_> {
+    fn close_down(&self) -> Plan {
+        let mut status = self.verdict.kept.status.clone();
+        forget_access(&mut status);
+        let deleting = self.facts.grant.metadata.deletion_timestamp.is_some();
+        let step = match (self.sorted().is_empty(), deleting && self.observed.finalizer) {
+            (false, _) => Step::Close(self.sorted()),
+            (true, true) => Step::Finish,
+            (true, false) => Step::Rest,
+        };
+        self.done(step, status, self.verdict.reason, &self.verdict.message)
+    }
+
+    /// No activation stands: what an interrupted one left goes first.
+    fn begin(&self, until: Instant, hard_expiry: bool) -> Plan {
+        let mut status = self.verdict.kept.status.clone();
+        let leftovers = self.sorted();
+        if !leftovers.is_empty() {
+            forget_access(&mut status);
+            return self.done(
+                Step::Close(leftovers),
+                status,
+                Reason::Issuing,
+                "what an interrupted activation left is taken away",
+            );
+        }
+        if let Some(not_before) = status.not_before.filter(|at| self.facts.now < *at) {
+            forget_access(&mut status);
+            let words = format!("what was made had been altered: a new activation begins at {not_before}");
+            return self.done(Step::Rest, status, Reason::Issuing, &words);
+        }
+        let lifetime = self.facts.grant.token().lifetime.as_seconds();
+        let Some(token) = lifetime::ask(self.facts.now, until, lifetime, hard_expiry) else {
+            forget_access(&mut status);
+            return self.done(
+                Step::Rest,
+                status,
+                Reason::TooShort,
+                "too little time is left for a credential",
+            );
+        };
+        let activation = status.activations.max(0) + 1;
+        let site = Site {
+            grant: self.facts.grant,
+            activation,
+            identities: self.identities,
+        };
+        let (secret_namespace, secret_name) = site.delivery();
+        status.activations = activation;
+        status.children = Vec::new();
+        status.not_before = None;
+        status.identity = Some(Identity {
+            namespace: self.identities.to_owned(),
+            service_account: site.identity(),
+            activation,
+            digest: status.digest.clone().unwrap_or_default(),
+            claimed_at: self.facts.now,
+            activated_at: None,
+        });
+        status.credential = Some(CredentialStatus {
+            generation: 1,
+            delivered_generation: 0,
+            secret_namespace,
+            secret_name,
+            issued_at: None,
+            expires_at: None,
+            rotates_at: None,
+            credential_id: None,
+            spec_hash: status.digest_sections.get(CREDENTIAL).cloned().unwrap_or_default(),
+            hard_expiry: token.hard,
+            previous: None,
+        });
+        let issue = Issue {
+            activation,
+            token,
+            until,
+            add_finalizer: !self.observed.finalizer,
+        };
+        self.done(Step::Issue(issue), status, Reason::Issuing, "access is being made")
+    }
+
+    /// An activation stands: it is left alone, rotated, or ended when it is not what it should be.
+    fn keep(&self, identity: &Identity, until: Instant, hard_expiry: bool, hold: Option<&(Reason, String)>) -> Plan {
+        let status = self.verdict.kept.status.clone();
+        let Some(credential) = status.credential.clone() else {
+            return self.end_activation(status, "the credential is not on record", false);
+        };
+        let site = Site {
+            grant: self.facts.grant,
+            activation: identity.activation,
+            identities: self.identities,
+        };
+        let delivered = credential.delivered_generation;
+        let expected = site.expected(&[delivered]);
+        let changed = status.digest.as_deref() != Some(identity.digest.as_str());
+        if let Some(drift) = self.drift(&site, &expected) {
+            return self.end_activation(status, &drift, !changed);
+        }
+        if site.delivery() != (credential.secret_namespace.clone(), credential.secret_name.clone()) {
+            return self.end_activation(status, "the credential is to be delivered elsewhere", false);
+        }
+        let retired = self.retired(&site, &credential);
+        if !retired.is_empty() {
+            let mut status = status;
+            if let Some(credential) = &mut status.credential {
+                credential.previous = credential
+                    .previous
+                    .take()
+                    .filter(|previous| self.facts.now < previous.retire_at);
+            }
+            status
+                .children
+                .retain(|child| !retired.iter().any(|gone| gone.uid == child.uid));
+            return self.done(Step::Retire(retired), status, Reason::Issued, &self.verdict.message);
+        }
+        match (self.why_rotate(&credential, until), hold) {
+            (Some(asked), None) => self.rotate(status, credential, until, hard_expiry, asked),
+            (_, hold) => {
+                let message = hold.map_or_else(
+                    || self.verdict.message.clone(),
+                    |(_, words)| format!("{}; no new credential: {words}", self.verdict.message),
+                );
+                self.done(Step::Rest, status, Reason::Issued, &message)
+            }
+        }
+    }
+
+    fn rotate(
+        &self,
+        mut status: AccessGrantStatus,
+        credential: CredentialStatus,
+        until: Instant,
+        hard_expiry: bool,
+        at_once: bool,
+    ) -> Plan {
+        let lifetime = self.facts.grant.token().lifetime.as_seconds();
+        let Some(token) = lifetime::ask(self.facts.now, until, lifetime, hard_expiry) else {
+            return self.done(Step::Rest, status, Reason::Issued, &self.verdict.message);
+        };
+        let now = self.facts.now;
+        let retire_at = match (at_once, credential.issued_at, credential.expires_at) {
+            (false, Some(issued), Some(expires)) => lifetime::retires_at(now, issued, expires).min(until),
+            _ => now,
+        };
+        let generation = credential.generation + 1;
+        let previous = PreviousCredential {
+            generation: credential.delivered_generation,
+            retire_at,
+        };
+        status.credential = Some(CredentialStatus {
+            generation,
+            previous: Some(previous),
+            ..credential
+        });
+        let answers = self.observed.rotate_requested.clone();
+        let rotate = Rotate {
+            answers,
+            generation,
+            token,
+            until,
+            retire_at,
+        };
+        self.done(Step::Rotate(rotate), status, Reason::Rotating, &self.verdict.message)
+    }
+
+    /// Whether a rotation is due; true for one that leaves no overlap.
+    fn why_rotate(&self, credential: &CredentialStatus, until: Instant) -> Option<bool> {
+        let status = &self.verdict.kept.status;
+        let asked =
+            self.observed.rotate_requested.is_some() && self.observed.rotate_requested != status.last_handled_rotate_at;
+        let respecified = Some(&credential.spec_hash) != status.digest_sections.get(CREDENTIAL);
+        let outlives = credential.hard_expiry
+            && credential
+                .expires_at
+                .is_none_or(|expires| !lifetime::is_hard(expires, until));
+        let tampered = self
+            .observed
+            .children
+            .iter()
+            .any(|child| child.kind == ChildKind::DeliverySecret && child.foreign_writer.is_some());
+        if asked || respecified || outlives || tampered {
+            return Some(true);
+        }
+        credential
+            .rotates_at
+            .filter(|due| *due <= self.facts.now)
+            .map(|_| false)
+    }
+
+    /// Anchors of generations that are neither delivered nor in their overlap.
+    fn retired(&self, site: &Site<'_>, credential: &CredentialStatus) -> Vec<Child> {
+        let overlapping = credential
+            .previous
+            .as_ref()
+            .filter(|previous| self.facts.now < previous.retire_at);
+        let kept = [
+            Some(credential.delivered_generation),
+            overlapping.map(|previous| previous.generation),
+        ];
+        let uid = self.facts.grant.metadata.uid.as_deref().unwrap_or_default();
+        let is_kept = |name: &str| {
+            let generation = names::generation_of(name, uid, site.activation);
+            generation.is_some() && kept.contains(&generation)
+        };
+        let mut all = self.sorted();
+        all.retain(|child| child.kind == ChildKind::Anchor && !is_kept(&child.name));
+        all
+    }
+
+    /// What is missing, altered or too much, in words; anchors that are too much are retired, not drift.
+    fn drift(&self, site: &Site<'_>, expected: &[Expected]) -> Option<String> {
+        let found = &self.observed.children;
+        for want in expected {
+            let same = |child: &&Child| {
+                child.kind == want.kind && child.namespace == want.namespace && child.name == want.name
+            };
+            let what = format!("{:?} {}/{}", want.kind, want.namespace, want.name);
+            match found.iter().find(same) {
+                None if want.kind == ChildKind::DeliverySecret && !self.observed.delivery_known => {}
+                None => return Some(format!("{what} is gone")),
+                Some(child) if child.content != want.content => return Some(format!("{what} was altered")),
+                Some(child) if !self.is_recorded(child) => return Some(format!("{what} was replaced")),
+                Some(_) => {}
+            }
+        }
+        let _ = site;
+        let surplus = self.sorted().into_iter().find(|child| {
+            child.kind != ChildKind::Anchor
+                && !expected
+                    .iter()
+                    .any(|want| want.kind == child.kind && want.namespace == child.namespace && want.name == child.name)
+        });
+        surplus.map(|child| {
+            format!(
+                "{:?} {}/{} is of no activation that stands",
+                child.kind, child.namespace, child.name
+            )
+        })
+    }
+
+    fn is_recorded(&self, child: &Child) -> bool {
+        self.verdict
+            .kept
+            .status
+            .children
+            .iter()
+            .any(|known| known.uid == child.uid)
+    }
+
+    /// Takes everything of the activation away; a new one follows after a fresh look, after drift not more than once a minute.
+    fn end_activation(&self, mut status: AccessGrantStatus, why: &str, drifted: bool) -> Plan {
+        let claimed_at = status.identity.as_ref().map(|identity| identity.claimed_at);
+        forget_access(&mut status);
+        let earliest = claimed_at.map(|claimed| claimed.plus(REACTIVATE_AFTER));
+        status.not_before = earliest.filter(|at| drifted && self.facts.now < *at);
+        let words = format!("{why}: the activation ends and a new one begins");
+        let mut plan = self.done(Step::Close(self.sorted()), status, Reason::Issuing, &words);
+        plan.again_in = 1;
+        plan
+    }
+
+    fn done(&self, step: Step, mut status: AccessGrantStatus, reason: Reason, message: &str) -> Plan {
+        let generation = self.facts.grant.metadata.generation;
+        let mut desired = conditions::of_grant(reason, message);
+        desired.push(Desired {
+            ..self.verdict.approved.clone()
+        });
+        status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
+        status.observed_generation = generation;
+        let again_in = self.again_in(&status);
+        Plan { step, status, again_in }
+    }
+
+    /// Until the next instant at which anything is due; a live grant is looked at every minute anyway.
+    fn again_in(&self, status: &AccessGrantStatus) -> i64 {
+        let credential = status.credential.as_ref();
+        let retirement = credential
+            .and_then(|credential| credential.previous.as_ref())
+            .map(|previous| previous.retire_at);
+        let rotation = credential.and_then(|credential| credential.rotates_at);
+        let due = [self.verdict.next_change, rotation, retirement, status.not_before];
+        let due = due
+            .into_iter()
+            .flatten()
+            .map(|at| at.seconds_since(self.facts.now))
+            .filter(|left| *left > 0)
+            .min();
+        let longest = if status.identity.is_some() {
+            LOOK_AGAIN
+        } else {
+            LOOK_AGAIN * 60
+        };
+        due.map_or(longest, |left| left.min(longest)).max(1)
+    }
+
+    fn sorted(&self) -> Vec<Child> {
+        let mut children = self.observed.children.clone();
+        children.sort();
+        children
+    }
+}
+
+fn forget_access(status: &mut AccessGrantStatus) {
+    status.identity = None;
+    status.credential = None;
+    status.children = Vec::new();
+}
