@@ -7,8 +7,8 @@
 //! | [`audit`] | [`AuditLog`]: what the API server recorded of every call |
 //! | [`tools`] | runs kubectl, helm or any other command against the control plane |
 //! | [`operator`] | [`Operator`]: runs the operator's program, waits for it, stops it, reads its logs and metrics |
-//! | [`install`] | the charts, as a platform team would install them |
-//! | [`eventually`] | waits for a condition, never for time |
+//! | [`mod@install`] | the charts, as a platform team would install them |
+//! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
 //! | [`existing`], [`kubeconfig`], [`pki`], [`workdir`] | what the above stand on |
 //!

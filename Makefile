@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+export KUBERNETES_VERSION
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: tools
+tools:
+	@missing=; \
+	command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust (https://rustup.rs)" >&2; missing=1; }; \
+	command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/doc/install)" >&2; missing=1; }; \
+	command -v cc >/dev/null || { echo "cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)" >&2; missing=1; }; \
+	test -z "$$missing"
+
+.PHONY: control-plane
+control-plane: tools ## build the test control plane, or find it (KUBERNETES_VERSION: 1.35, 1.36, 1.37)
+	@e2e/controlplane/build.sh
+
+.PHONY: test
+test: control-plane ## run every test, those against the real control plane too
+	$(CARGO) test --workspace --locked
+
+.PHONY: lint
+lint: tools ## check format, lints, documentation, and, where cargo-deny is installed, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; \
+	else echo "cargo-deny is not installed: licences and sources were not checked (cargo install --locked cargo-deny)" >&2; fi
+
+.PHONY: generate
+generate: tools ## write crds/ and the chart's copy from the types
+	$(CARGO) run --locked --bin crdgen crds charts/wayleave/files/crds
+
+.PHONY: clean
+clean: ## remove what was built here
+	$(CARGO) clean
