@@ -11,5 +11,6 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod controller;
 pub mod domain;
 pub mod plan;

@@ -53,6 +53,13 @@ pub fn generation_of(name: &str, uid: &str, activation: i64) -> Option<i64> {
         .ok()
 }
 
+/// Whether a Secret of a reserved name is an anchor.
+#[must_use]
+pub fn is_anchor(name: &str) -> bool {
+    let last = name.rsplit('-').next().and_then(|last| last.strip_prefix('g'));
+    grant_key_of(name).is_some() && last.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// The delivery Secret of a grant whose credential is delivered in private.
 #[must_use]
 pub fn private_delivery(uid: &str) -> String {
@@ -97,5 +104,7 @@ mod tests {
         assert_eq!(generation_of(&anchor(UID, 2, 7), UID, 2), Some(7));
         assert_eq!(generation_of(&anchor(UID, 2, 7), UID, 3), None);
         assert_eq!(generation_of(&identity(UID, 2), UID, 2), None);
+        assert!(is_anchor(&anchor(UID, 2, 7)));
+        assert!(!is_anchor(&private_delivery(UID)) && !is_anchor(&identity(UID, 2)) && !is_anchor("x-g1"));
     }
 }

@@ -1,0 +1,109 @@
+//! The issuing lane: watches, and one reconcile for each grant that something touched. May do I/O.
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "imperative shell")]
+
+mod apply;
+mod cache;
+mod grant;
+mod index;
+mod observe;
+mod probe;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt as _;
+use kube::runtime::controller::{self, applier};
+
+use crate::api::v1alpha1::{AccessGrant, Instant};
+use crate::domain::approval::Confirmation;
+
+pub use cache::{Cache, Pending, Queue};
+
+/// What the operator is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its own namespace.
+    pub namespace: String,
+    /// Its own ServiceAccount.
+    pub service_account: String,
+    /// Where identities live.
+    pub identities: String,
+    /// The API server's URL as partners reach it.
+    pub partner_server: String,
+    /// The API server's certificate authority, PEM.
+    pub ca: String,
+    /// How many grants are reconciled at once.
+    pub concurrency: u16,
+}
+
+/// What a reconcile may touch.
+pub struct Context {
+    pub(crate) client: kube::Client,
+    pub(crate) settings: Settings,
+    pub(crate) cache: Arc<Cache>,
+    /// The latest answer to a write of ours, by UID: a cache can lag behind it.
+    pub(crate) written: Mutex<HashMap<String, Arc<AccessGrant>>>,
+    pub(crate) confirmations: Mutex<HashMap<String, Confirmation>>,
+    pub(crate) probe: probe::Probe,
+}
+
+impl Context {
+    pub(crate) fn reserved_namespaces(&self) -> BTreeSet<String> {
+        [self.settings.namespace.clone(), self.settings.identities.clone()].into()
+    }
+}
+
+pub(crate) fn now() -> Instant {
+    Instant::new(jiff::Timestamp::now())
+}
+
+/// A lock that outlives a panic: what it guards is replaced whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs until `shutdown` ends; then lets what is under way finish.
+///
+/// # Errors
+/// When a watch task ends, which it never should.
+pub async fn run(
+    client: kube::Client,
+    settings: Settings,
+    cache: Arc<Cache>,
+    pending: cache::Pending,
+    queue: cache::Queue,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let context = Arc::new(Context {
+        client: client.clone(),
+        settings,
+        cache: Arc::clone(&cache),
+        written: Mutex::default(),
+        confirmations: Mutex::default(),
+        probe: probe::Probe::default(),
+    });
+    let mut watches = cache.watch(pending, &client, &context.settings);
+    let probing = tokio::spawn(probe::run(Arc::clone(&context)));
+    let queue = queue.take_until(Box::pin(shutdown)).map(Ok::<_, std::convert::Infallible>);
+    let config = controller::Config::default().concurrency(context.settings.concurrency);
+    let reconciling = applier(
+        |object, context| Box::pin(grant::reconcile(object, context)),
+        grant::after_error,
+        context,
+        cache.grants.clone(),
+        queue,
+        config,
+    )
+    .for_each(|outcome| async move {
+        match outcome {
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "reconcile failed"),
+        }
+    });
+    tokio::select! {
+        () = reconciling => {}
+        ended = watches.join_next() => anyhow::bail!("a watch ended: {ended:?}"),
+    }
+    probing.abort();
+    Ok(())
+}
