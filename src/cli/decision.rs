@@ -33,7 +33,7 @@ pub struct Draft<'a> {
     pub decision: Decision,
     /// Digest of what was shown; for an approval.
     pub digest: Option<&'a str>,
-    /// Every namespace that the access reaches.
+    /// Namespaces beyond the grant's own in which the right to decide is to be checked; for an approval.
     pub targets: &'a [String],
     /// The user who decides.
     pub user: &'a str,
@@ -290,11 +290,11 @@ mod tests {
 
     #[test]
     fn a_decision_is_pinned_and_says_who_made_it() {
-        let targets = ["payments".to_owned()];
+        let targets = ["ledger".to_owned()];
         let made = build(&draft("reader", &targets), Timestamp::UNIX_EPOCH);
         assert_eq!(made.spec.subject.uid, Some(GRANT_UID.into()));
         assert_eq!(made.spec.digest, Some("sha256:00".into()));
-        assert_eq!(made.spec.target_namespaces, ["payments".into()]);
+        assert_eq!(made.spec.target_namespaces, ["ledger".into()]);
         assert_eq!(made.spec.decided_by, Some("dave@corp.example".into()));
         assert_eq!(made.spec.decided_by, made.spec.submitted_by);
     }
@@ -342,7 +342,7 @@ mod tests {
             "Acme Corp (acme)",
             "alice (business)",
             "get configmaps (core) named invoice-feed in payments",
-            "2027-02-01",
+            "now to 2027-01-20",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -53,13 +53,15 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
             None => bail!("not approved: there is no terminal to ask on; give --yes"),
         }
     }
+    let mut beyond = grant.target_namespaces();
+    beyond.retain(|name| *name != session.namespace);
     let draft = Draft {
         namespace: &session.namespace,
         grant: &args.grant,
         uid: Some(uid),
         decision: Decision::Approve,
         digest: Some(&digest),
-        targets: &grant.target_namespaces(),
+        targets: &beyond,
         user: &name,
         groups: &args.groups,
         valid_until: args.valid_until,

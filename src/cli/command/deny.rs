@@ -20,7 +20,8 @@ pub async fn run(args: &Deny, io: &mut Io<'_>, session: &Session) -> anyhow::Res
         uid: grant.metadata.uid.as_deref(),
         decision: Decision::Deny,
         digest: None,
-        targets: &grant.target_namespaces(),
+        // A no needs no right anywhere else.
+        targets: &[],
         user: user.username.as_deref().unwrap_or_default(),
         groups: &[],
         valid_until: None,

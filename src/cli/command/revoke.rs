@@ -46,7 +46,8 @@ pub async fn run(args: &Revoke, io: &mut Io<'_>, session: &Session) -> anyhow::R
         uid: grant.as_ref().and_then(|grant| grant.metadata.uid.as_deref()),
         decision: Decision::Revoke,
         digest: None,
-        targets: &grant.as_ref().map(AccessGrant::target_namespaces).unwrap_or_default(),
+        // A no needs no right anywhere else.
+        targets: &[],
         user: user.username.as_deref().unwrap_or_default(),
         groups: &[],
         valid_until: None,
