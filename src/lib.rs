@@ -5,12 +5,14 @@
 //! - [`api`]: the kinds and their schema. No behaviour.
 //! - [`domain`]: the words and rules of partner access. Pure.
 //! - [`plan`]: from a verdict and what is there to the one next step. Pure.
+//! - [`cli`]: the kubectl plugin. A shell: may do I/O.
 //!
 //! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
 pub mod controller;
 pub mod domain;
 pub mod plan;

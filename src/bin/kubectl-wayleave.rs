@@ -1,3 +1,7 @@
-//! The kubectl plugin: requests, decisions and credentials from the command line.
+//! The kubectl plugin: decisions and credentials from the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wayleave::cli::main(std::env::args_os())
+}

@@ -1,0 +1,198 @@
+//! The plugin's arguments, with their help. No I/O.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::api::v1alpha1::Instant;
+
+/// Partner access: see it, decide on it, fetch its credential.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-wayleave",
+    bin_name = "kubectl wayleave",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage."
+)]
+pub struct Args {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The kubeconfig to use; KUBECONFIG or ~/.kube/config when left out
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace; the context's when left out
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The form of the result
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Forms of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Columns, or a line of text.
+    #[default]
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the version of the plugin, and of the API server with --server
+    Version(Version),
+    /// List grants: partner, owners, purpose, approver, state, end
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  kubectl wayleave list --all-namespaces"
+    )]
+    List(List),
+    /// Approve a grant exactly as shown
+    #[command(
+        after_help = "Example:\n  kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'"
+    )]
+    Approve(Approve),
+    /// Deny a grant: only approvals made later count
+    #[command(after_help = "Example:\n  kubectl wayleave deny acme-reader -n payments --reason 'too broad'")]
+    Deny(Deny),
+    /// Revoke a grant: its access ends now, and only approvals made later count
+    #[command(after_help = "Example:\n  kubectl wayleave revoke acme-reader -n payments --reason 'incident 42' --yes")]
+    Revoke(Revoke),
+    /// Save a grant's kubeconfig in a file that only you can read; it is never printed
+    #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]
+    Kubeconfig(Kubeconfig),
+    /// Ask for a new credential
+    #[command(after_help = "Example:\n  kubectl wayleave rotate acme-reader -n payments")]
+    Rotate(Rotate),
+}
+
+/// Arguments of `version`.
+#[derive(Debug, clap::Args)]
+pub struct Version {
+    /// Ask the API server for its version too
+    #[arg(long)]
+    pub server: bool,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Grants of every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+/// Arguments of `approve`.
+#[derive(Debug, clap::Args)]
+pub struct Approve {
+    /// Name of the AccessGrant
+    pub grant: String,
+    /// Why, in a sentence
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    pub reason: String,
+    /// Until when the approval is good, such as 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "RFC3339")]
+    pub valid_until: Option<Instant>,
+    /// A group of yours that you approve for; may be repeated
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `deny`.
+#[derive(Debug, clap::Args)]
+pub struct Deny {
+    /// Name of the AccessGrant
+    pub grant: String,
+    /// Why, in a sentence
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    pub reason: String,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, clap::Args)]
+pub struct Revoke {
+    /// Name of the AccessGrant
+    pub grant: String,
+    /// Why, in a sentence
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    pub reason: String,
+    /// Don't ask; without a terminal nobody is asked anyway
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `kubeconfig`.
+#[derive(Debug, clap::Args)]
+pub struct Kubeconfig {
+    /// Name of the AccessGrant
+    pub grant: String,
+    /// The file to make; GRANT.kubeconfig when left out
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `rotate`.
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    /// Name of the AccessGrant
+    pub grant: String,
+}
+
+/// One line of text, as the schema of a reason has it.
+fn line(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.chars().count() > 256 {
+        return Err("must be 1 to 256 characters, and not blanks alone".to_owned());
+    }
+    if text.chars().any(super::output::is_hostile) {
+        return Err("must be one line without control or formatting characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_decision_needs_a_reason_of_one_line() {
+        let parse = |words: &[&str]| Args::try_parse_from([&["kubectl-wayleave"], words].concat());
+        assert!(parse(&["approve", "g"]).is_err());
+        assert!(parse(&["revoke", "g", "--reason", "a\nb"]).is_err());
+        assert!(parse(&["deny", "g", "--reason", " "]).is_err());
+        assert!(parse(&["revoke", "g", "--reason", "leaked", "-n", "payments"]).is_ok());
+    }
+
+    #[test]
+    fn one_namespace_and_all_of_them_exclude_each_other() {
+        assert!(Args::try_parse_from(["kubectl-wayleave", "list", "-A", "-n", "payments"]).is_err());
+    }
+}

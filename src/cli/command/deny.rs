@@ -1,0 +1,31 @@
+//! `deny`: says no to a grant.
+
+use super::{decide, grant, who_am_i};
+use crate::api::v1alpha1::Decision;
+use crate::cli::args::Deny;
+use crate::cli::decision::Draft;
+use crate::cli::{Io, Session};
+
+/// Denies a grant.
+///
+/// # Errors
+///
+/// When the grant can't be read or the API server refuses.
+pub async fn run(args: &Deny, io: &mut Io<'_>, session: &Session) -> anyhow::Result<()> {
+    let grant = grant(session, &args.grant).await?;
+    let user = who_am_i(&session.client).await?;
+    let draft = Draft {
+        namespace: &session.namespace,
+        grant: &args.grant,
+        uid: grant.metadata.uid.as_deref(),
+        decision: Decision::Deny,
+        digest: None,
+        // A no needs no right anywhere else.
+        targets: &[],
+        user: user.username.as_deref().unwrap_or_default(),
+        groups: &[],
+        valid_until: None,
+        reason: &args.reason,
+    };
+    decide(&draft, io, session).await
+}

@@ -1,0 +1,350 @@
+//! Builds decisions, and checks and words what is approved. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use kube::api::ObjectMeta;
+use sha2::{Digest as _, Sha256};
+
+use super::output::escape;
+use crate::api::v1alpha1::{
+    AccessDecision, AccessDecisionSpec, AccessEntry, AccessGrant, Decision, Digest, Instant, Line, Name,
+    PartnerIntegration, Principal, Rule, SubjectKind, Uid,
+};
+use crate::api::v1alpha1::{DecisionSubject, Delivery};
+use crate::domain::digest::{self, GrantDigest, TARGETS};
+
+/// Longest name of a decision.
+const NAME_LENGTH: usize = 63;
+/// Digits at the end of a decision's name.
+const NAME_DIGITS: usize = 8;
+
+/// Who decides, and what about.
+#[derive(Clone, Debug)]
+pub struct Draft<'a> {
+    /// Namespace of the grant.
+    pub namespace: &'a str,
+    /// Name of the grant.
+    pub grant: &'a str,
+    /// UID of the grant, where it is known.
+    pub uid: Option<&'a str>,
+    /// The decision.
+    pub decision: Decision,
+    /// Digest of what was shown; for an approval.
+    pub digest: Option<&'a str>,
+    /// Namespaces beyond the grant's own in which the right to decide is to be checked; for an approval.
+    pub targets: &'a [String],
+    /// The user who decides.
+    pub user: &'a str,
+    /// Groups of the user that the decision is made for.
+    pub groups: &'a [String],
+    /// Until when an approval is good.
+    pub valid_until: Option<Instant>,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// The decision as it is to be created.
+#[must_use]
+pub fn build(draft: &Draft<'_>, now: Timestamp) -> AccessDecision {
+    let spec = AccessDecisionSpec {
+        subject: DecisionSubject {
+            kind: SubjectKind::AccessGrant,
+            name: draft.grant.into(),
+            uid: draft.uid.map(Uid::from),
+        },
+        decision: draft.decision,
+        digest: draft.digest.map(Digest::from),
+        grants: None,
+        target_namespaces: draft.targets.iter().map(|name| Name(name.clone())).collect(),
+        decided_by: Some(draft.user.into()),
+        decided_by_groups: draft.groups.iter().map(|group| Principal(group.clone())).collect(),
+        submitted_by: Some(draft.user.into()),
+        decided_at: None,
+        valid_until: draft.valid_until,
+        reason: Line(draft.reason.to_owned()),
+    };
+    let metadata = ObjectMeta {
+        namespace: Some(draft.namespace.to_owned()),
+        name: Some(name(draft, now)),
+        ..ObjectMeta::default()
+    };
+    AccessDecision {
+        metadata,
+        spec,
+        status: None,
+    }
+}
+
+/// `<grant>-<decision>-<8 digits>`; a long grant's name is cut.
+fn name(draft: &Draft<'_>, now: Timestamp) -> String {
+    let seed = format!(
+        "{}\n{}\n{}",
+        draft.uid.unwrap_or_default(),
+        draft.digest.unwrap_or_default(),
+        now.as_nanosecond()
+    );
+    let mut digits = hex::encode(Sha256::digest(seed.as_bytes()));
+    digits.truncate(NAME_DIGITS);
+    let end = format!("-{}-{digits}", verb(draft.decision));
+    let start: String = draft.grant.chars().take(NAME_LENGTH - end.len()).collect();
+    format!("{}{end}", start.trim_end_matches('-'))
+}
+
+/// The decision as a verb.
+#[must_use]
+pub fn verb(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Approve => "approve",
+        Decision::Deny => "deny",
+        Decision::Revoke => "revoke",
+        Decision::Review => "review",
+    }
+}
+
+/// The digest of what is shown, or why it can't be approved.
+///
+/// `targets` holds the UIDs of the namespaces; none where they could not be read, and then the status' word is taken for
+/// them and for nothing else.
+///
+/// # Errors
+///
+/// The reason for the refusal, with the sections in which the status differs.
+pub fn digest_to_approve(
+    integration: &PartnerIntegration,
+    grant: &AccessGrant,
+    targets: Option<&BTreeMap<String, String>>,
+) -> Result<String, String> {
+    let status = grant.status.clone().unwrap_or_default();
+    let found = match targets {
+        Some(targets) => digest::digest(integration, grant, targets),
+        None => {
+            let Some(known) = status.digest_sections.get(TARGETS) else {
+                return Err(
+                    "the namespaces could not be read and the status holds no digest of them: \
+                    ask for the right to get them, or wait for the operator"
+                        .to_owned(),
+                );
+            };
+            let mut sections = digest::digest(integration, grant, &BTreeMap::new()).sections;
+            sections.insert(TARGETS.to_owned(), known.clone());
+            let whole = serde_json::json!({"version": digest::VERSION, "sections": sections});
+            GrantDigest {
+                digest: format!("sha256:{}", digest::hash(&whole)),
+                sections,
+            }
+        }
+    };
+    match &status.digest {
+        Some(said) if *said != found.digest => {
+            let changed = found.changed_since(&status.digest_sections);
+            let changed = if changed.is_empty() {
+                "none named".to_owned()
+            } else {
+                changed.join(", ")
+            };
+            Err(format!(
+                "what was read has the digest {}, but the status says {said}; changed sections: {changed}: \
+                 wait until the operator has seen the change, then look again",
+                found.digest
+            ))
+        }
+        _ => Ok(found.digest),
+    }
+}
+
+/// What is approved, in words for a terminal.
+#[must_use]
+pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &str) -> String {
+    let spec = &integration.spec;
+    let own = grant.metadata.namespace.as_deref().unwrap_or_default();
+    let mut lines = vec![
+        (
+            "grant",
+            format!("{own}/{}", grant.metadata.name.as_deref().unwrap_or_default()),
+        ),
+        ("partner", format!("{} ({})", spec.partner.name, spec.partner.id)),
+        ("purpose", spec.purpose.to_string()),
+        (
+            "owners",
+            format!(
+                "{} (business), {} (technical)",
+                spec.owners.business_ref.name, spec.owners.technical_ref.name
+            ),
+        ),
+        (
+            "agreement",
+            match spec.agreement.ends_at {
+                Some(end) => format!("{} until {end}", spec.agreement.reference),
+                None => spec.agreement.reference.to_string(),
+            },
+        ),
+        (
+            "data",
+            format!("{:?}, {:?}", spec.data_classification, spec.environment),
+        ),
+    ];
+    if !spec.allowed_sources.is_empty() {
+        lines.push(("sources", words(&spec.allowed_sources)));
+    }
+    if let Some(ticket) = &grant.spec.ticket {
+        lines.push(("ticket", ticket.to_string()));
+    }
+    for entry in &grant.spec.access {
+        lines.push(("access", describe_access(entry, own)));
+    }
+    let token = grant.token();
+    let delivery = match token.delivery {
+        Delivery::Namespace => "in the grant's namespace",
+        Delivery::Private => "in private",
+    };
+    let mut credential = format!("{:?}, delivered {delivery}", grant.spec.credential.type_);
+    if let Ok(serde_json::Value::String(lifetime)) = serde_json::to_value(token.lifetime) {
+        // Writing to a String can't fail.
+        let _ = write!(credential, ", replaced within {lifetime}");
+    }
+    if !token.audiences.is_empty() {
+        let _ = write!(credential, ", for {}", words(&token.audiences));
+    }
+    lines.push(("credential", credential));
+    let start = grant.spec.starts_at.map_or("now".to_owned(), |at| at.to_string());
+    lines.push(("term", format!("{start} to {}", grant.spec.expires_at)));
+    lines.push(("digest", digest.to_owned()));
+    let mut text = String::new();
+    for (label, value) in lines {
+        let _ = writeln!(text, "  {label:<11} {}", escape(&value));
+    }
+    text
+}
+
+fn describe_access(entry: &AccessEntry, own: &str) -> String {
+    let mut parts: Vec<String> = entry.rules.iter().flatten().map(describe_rule).collect();
+    if let Some(role) = &entry.cluster_role_ref {
+        parts.push(format!("ClusterRole {}", role.name));
+    }
+    let places = if entry.namespaces.is_empty() {
+        own.to_owned()
+    } else {
+        words(&entry.namespaces)
+    };
+    format!("{} in {places}", parts.join("; "))
+}
+
+fn describe_rule(rule: &Rule) -> String {
+    let groups: Vec<&str> = rule
+        .api_groups
+        .iter()
+        .map(|group| if group.0.is_empty() { "core" } else { group.0.as_str() })
+        .collect();
+    let mut text = format!(
+        "{} {} ({})",
+        words(&rule.verbs),
+        words(&rule.resources),
+        groups.join(", ")
+    );
+    if !rule.resource_names.is_empty() {
+        let _ = write!(text, " named {}", words(&rule.resource_names));
+    }
+    text
+}
+
+fn words<T: AsRef<str>>(items: &[T]) -> String {
+    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::AccessGrantStatus;
+    use crate::domain::fixtures::{GRANT_UID, grant, integration};
+
+    fn draft<'a>(grant: &'a str, targets: &'a [String]) -> Draft<'a> {
+        Draft {
+            namespace: "payments",
+            grant,
+            uid: Some(GRANT_UID),
+            decision: Decision::Approve,
+            digest: Some("sha256:00"),
+            targets,
+            user: "dave@corp.example",
+            groups: &[],
+            valid_until: None,
+            reason: "read-only",
+        }
+    }
+
+    fn with_status(found: &GrantDigest) -> AccessGrant {
+        let mut grant = grant();
+        grant.status = Some(AccessGrantStatus {
+            digest: Some(found.digest.clone()),
+            digest_sections: found.sections.clone(),
+            ..AccessGrantStatus::default()
+        });
+        grant
+    }
+
+    fn targets() -> BTreeMap<String, String> {
+        [("payments".to_owned(), "11111111-1111-1111-1111-111111111111".to_owned())].into()
+    }
+
+    #[test]
+    fn a_decision_is_pinned_and_says_who_made_it() {
+        let targets = ["ledger".to_owned()];
+        let made = build(&draft("reader", &targets), Timestamp::UNIX_EPOCH);
+        assert_eq!(made.spec.subject.uid, Some(GRANT_UID.into()));
+        assert_eq!(made.spec.digest, Some("sha256:00".into()));
+        assert_eq!(made.spec.target_namespaces, ["ledger".into()]);
+        assert_eq!(made.spec.decided_by, Some("dave@corp.example".into()));
+        assert_eq!(made.spec.decided_by, made.spec.submitted_by);
+    }
+
+    #[test]
+    fn the_name_fits_and_differs_from_one_time_to_the_next() {
+        let long = format!("{}-{}", "a".repeat(45), "b".repeat(17));
+        let first = build(&draft(&long, &[]), Timestamp::UNIX_EPOCH).metadata.name.unwrap();
+        let second = build(&draft(&long, &[]), Timestamp::MAX).metadata.name.unwrap();
+        assert_ne!(first, second);
+        assert!(first.len() <= NAME_LENGTH, "{first}");
+        assert!(first.starts_with(&format!("{}-approve-", "a".repeat(45))), "{first}");
+    }
+
+    #[test]
+    fn only_what_the_status_says_too_is_approved() {
+        let found = digest::digest(&integration(), &grant(), &targets());
+        let grant = with_status(&found);
+        assert_eq!(
+            digest_to_approve(&integration(), &grant, Some(&targets())),
+            Ok(found.digest.clone())
+        );
+        let mut changed = grant;
+        changed.spec.ticket = Some("CHG-1".into());
+        let refusal = digest_to_approve(&integration(), &changed, Some(&targets())).unwrap_err();
+        assert!(refusal.contains("changed sections: ticket:"), "{refusal}");
+    }
+
+    #[test]
+    fn the_status_stands_in_for_namespaces_that_cannot_be_read_and_for_nothing_else() {
+        let found = digest::digest(&integration(), &grant(), &targets());
+        let grant = with_status(&found);
+        assert_eq!(digest_to_approve(&integration(), &grant, None), Ok(found.digest));
+        let mut changed = grant.clone();
+        changed.spec.ticket = Some("CHG-1".into());
+        assert!(digest_to_approve(&integration(), &changed, None).is_err());
+        changed.status = None;
+        assert!(digest_to_approve(&integration(), &changed, None).is_err());
+    }
+
+    #[test]
+    fn what_is_shown_names_partner_owners_access_and_term() {
+        let text = describe(&integration(), &grant(), "sha256:00");
+        for part in [
+            "Acme Corp (acme)",
+            "alice (business)",
+            "get configmaps (core) named invoice-feed in payments",
+            "now to 2027-01-20",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}
