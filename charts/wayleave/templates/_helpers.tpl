@@ -1,3 +1,18 @@
+{{/* The name of everything that the chart makes; "wayleave" for a release of that name. */}}
+{{- define "wayleave.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride }}
+{{- else if contains "wayleave" .Release.Name -}}
+{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-wayleave" (.Release.Name | trunc 31 | trimSuffix "-") }}
+{{- end -}}
+{{- end }}
+
+{{- define "wayleave.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "wayleave.fullname" .) }}
+{{- end }}
+
 {{- define "wayleave.labels" -}}
 app.kubernetes.io/name: wayleave
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -18,31 +33,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end }}
 
-{{- define "wayleave.operator" -}}
-system:serviceaccount:{{ .Release.Namespace }}:wayleave
-{{- end }}
-
-{{/* CEL variables of the policies: who writes. */}}
-{{- define "wayleave.writers" -}}
-- name: operator
-  expression: request.userInfo.username == '{{ include "wayleave.operator" . }}'
-# With and without --use-service-account-credentials.
-- name: garbageCollector
-  expression: >-
-    request.userInfo.username in ['system:serviceaccount:kube-system:generic-garbage-collector',
-    'system:serviceaccount:kube-system:namespace-controller', 'system:kube-controller-manager']
-{{- end }}
-
-{{/* Binds the policy of this name, to deny. */}}
-{{- define "wayleave.policyBinding" -}}
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata:
-  name: {{ .name }}
-  labels:
-    {{- include "wayleave.labels" .root | nindent 4 }}
-spec:
-  policyName: {{ .name }}
-  validationActions: [Deny]
+{{/* The operator as subject of a binding. */}}
+{{- define "wayleave.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "wayleave.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
 {{- end }}
