@@ -5,6 +5,7 @@
 //! - [`api`]: the kinds and their schema. No behaviour.
 //! - [`domain`]: the words and rules of partner access. Pure.
 //! - [`plan`]: from a verdict and what is there to the one next step. Pure.
+//! - [`controller`]: watches and reconciles. A shell: may do I/O.
 //! - [`cli`]: the kubectl plugin. A shell: may do I/O.
 //!
 //! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that.

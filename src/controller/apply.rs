@@ -60,15 +60,25 @@ async fn call<T>(what: impl Into<String>, future: impl Future<Output = kube::Res
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }
 
 fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 /// Replaces the whole status, if the grant is still the one that was looked at.
-pub(crate) async fn write_status(context: &Context, grant: &AccessGrant, status: &AccessGrantStatus) -> Result<AccessGrant> {
+pub(crate) async fn write_status(
+    context: &Context,
+    grant: &AccessGrant,
+    status: &AccessGrantStatus,
+) -> Result<AccessGrant> {
     let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let operations: json_patch::Patch = serde_json::from_value(json!([
         {"op": "test", "path": "/metadata/resourceVersion", "value": grant.resource_version()},
@@ -76,20 +86,36 @@ pub(crate) async fn write_status(context: &Context, grant: &AccessGrant, status:
     ]))
     .map_err(|_| Error::Incomplete("the status can't be written as JSON"))?;
     let patch = Patch::Json::<()>(operations);
-    call("writing status", api.patch_status(&grant.name_any(), &patch_params(), &patch)).await
+    call(
+        "writing status",
+        api.patch_status(&grant.name_any(), &patch_params(), &patch),
+    )
+    .await
 }
 
 async fn set_finalizers(context: &Context, grant: &AccessGrant, finalizers: &[String]) -> Result<AccessGrant> {
     let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let patch = json!({"metadata": {"resourceVersion": grant.resource_version(), "finalizers": finalizers}});
-    call("writing finalizers", api.patch(&grant.name_any(), &patch_params(), &Patch::Merge(patch))).await
+    call(
+        "writing finalizers",
+        api.patch(&grant.name_any(), &patch_params(), &Patch::Merge(patch)),
+    )
+    .await
 }
 
 /// Lets a deleted grant go.
 pub(crate) async fn finish(context: &Context, grant: &AccessGrant) -> Result<()> {
-    let others: Vec<String> = grant.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+    let others: Vec<String> = grant
+        .finalizers()
+        .iter()
+        .filter(|name| *name != FINALIZER)
+        .cloned()
+        .collect();
     match set_finalizers(context, grant, &others).await {
-        Err(Error::Call { source: kube::Error::Api(status), .. }) if status.is_not_found() => Ok(()),
+        Err(Error::Call {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_not_found() => Ok(()),
         other => other.map(|_| ()),
     }
 }
@@ -117,18 +143,30 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     let what = format!("deleting {:?} {}/{}", child.kind, child.namespace, child.name);
-    let preconditions = Preconditions { uid: Some(child.uid.clone()), resource_version: None };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    let preconditions = Preconditions {
+        uid: Some(child.uid.clone()),
+        resource_version: None,
+    };
+    let params = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::background()
+    };
     let answer = call(what.clone(), api.delete(&child.name, &params)).await;
     let left = match answer {
         // A 409 says that another object has the name by now: ours is gone.
-        Err(Error::Call { source: kube::Error::Api(status), .. }) if status.is_not_found() || status.is_conflict() => return Ok(()),
+        Err(Error::Call {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_not_found() || status.is_conflict() => return Ok(()),
         answer => answer?.left(),
     };
     if left.is_some_and(|object| !object.finalizers().is_empty()) {
         let patch = json!({"metadata": {"uid": child.uid, "finalizers": null}});
         match call(what, api.patch(&child.name, &patch_params(), &Patch::Merge(patch))).await {
-            Err(Error::Call { source: kube::Error::Api(status), .. }) if status.is_not_found() || status.is_conflict() => {}
+            Err(Error::Call {
+                source: kube::Error::Api(status),
+                ..
+            }) if status.is_not_found() || status.is_conflict() => {}
             other => drop(other?),
         }
     }
@@ -143,7 +181,10 @@ pub(crate) async fn issue(
     claim: &AccessGrantStatus,
     issue: &Issue,
 ) -> Result<AccessGrant> {
-    let integration = world.integration.as_ref().ok_or(Error::Incomplete("the integration is gone"))?;
+    let integration = world
+        .integration
+        .as_ref()
+        .ok_or(Error::Incomplete("the integration is gone"))?;
     let mut grant = AccessGrant::clone(&world.grant);
     if issue.add_finalizer {
         let mut finalizers = grant.finalizers().to_vec();
@@ -151,15 +192,35 @@ pub(crate) async fn issue(
         grant = set_finalizers(context, &grant, &finalizers).await?;
     }
     let grant = write_status(context, &grant, claim).await?;
-    let site = Site { grant: &grant, activation: issue.activation, identities: &context.settings.identities };
+    let site = Site {
+        grant: &grant,
+        activation: issue.activation,
+        identities: &context.settings.identities,
+    };
     let evidence = evidence(&grant, integration, claim);
     let mut made = Vec::new();
-    let account = create(context, ChildKind::ServiceAccount, "serviceaccounts", site.service_account(&evidence), |_| String::new(), &mut made).await?;
+    let account = create(
+        context,
+        ChildKind::ServiceAccount,
+        "serviceaccounts",
+        site.service_account(&evidence),
+        |_| String::new(),
+        &mut made,
+    )
+    .await?;
     for role in site.roles(&evidence) {
         create(context, ChildKind::Role, "roles", role, role_content, &mut made).await?;
     }
     let generation = claim.credential.as_ref().map_or(1, |credential| credential.generation);
-    let anchor = create(context, ChildKind::Anchor, "secrets", site.anchor_secret(generation, &evidence), |_| String::new(), &mut made).await?;
+    let anchor = create(
+        context,
+        ChildKind::Anchor,
+        "secrets",
+        site.anchor_secret(generation, &evidence),
+        |_| String::new(),
+        &mut made,
+    )
+    .await?;
     let (minted, data) = mint(context, &grant, &account, &anchor, issue.token, issue.until).await?;
     let mut delivery = site.delivery_secret(&evidence);
     delivery.data = Some(data);
@@ -167,9 +228,25 @@ pub(crate) async fn issue(
         Some(namespace) if namespace != context.settings.identities => format!("secrets/{namespace}"),
         _ => "secrets".to_owned(),
     };
-    create(context, ChildKind::DeliverySecret, &source, delivery, |_| String::new(), &mut made).await?;
+    create(
+        context,
+        ChildKind::DeliverySecret,
+        &source,
+        delivery,
+        |_| String::new(),
+        &mut made,
+    )
+    .await?;
     for binding in site.bindings(&evidence) {
-        create(context, ChildKind::RoleBinding, "rolebindings", binding, binding_content, &mut made).await?;
+        create(
+            context,
+            ChildKind::RoleBinding,
+            "rolebindings",
+            binding,
+            binding_content,
+            &mut made,
+        )
+        .await?;
     }
     let status = issued(claim, verdict, issue.until, &minted, made, super::now());
     write_status(context, &grant, &status).await
@@ -183,22 +260,61 @@ pub(crate) async fn rotate(
     claim: &AccessGrantStatus,
     rotate: &Rotate,
 ) -> Result<AccessGrant> {
-    let integration = world.integration.as_ref().ok_or(Error::Incomplete("the integration is gone"))?;
-    let identity = claim.identity.as_ref().ok_or(Error::Incomplete("no identity is on record"))?;
+    let integration = world
+        .integration
+        .as_ref()
+        .ok_or(Error::Incomplete("the integration is gone"))?;
+    let identity = claim
+        .identity
+        .as_ref()
+        .ok_or(Error::Incomplete("no identity is on record"))?;
     let grant = write_status(context, &world.grant, claim).await?;
-    let site = Site { grant: &grant, activation: identity.activation, identities: &context.settings.identities };
+    let site = Site {
+        grant: &grant,
+        activation: identity.activation,
+        identities: &context.settings.identities,
+    };
     let evidence = evidence(&grant, integration, claim);
-    let recorded = |kind| claim.children.iter().find(|child| child.kind == kind).ok_or(Error::Incomplete("a child is not on record"));
-    let (account, delivery) = (recorded(ChildKind::ServiceAccount)?, recorded(ChildKind::DeliverySecret)?);
+    let recorded = |kind| {
+        claim
+            .children
+            .iter()
+            .find(|child| child.kind == kind)
+            .ok_or(Error::Incomplete("a child is not on record"))
+    };
+    let (account, delivery) = (
+        recorded(ChildKind::ServiceAccount)?,
+        recorded(ChildKind::DeliverySecret)?,
+    );
     let mut made = Vec::new();
     let secret = site.anchor_secret(rotate.generation, &evidence);
-    let anchor = create(context, ChildKind::Anchor, "secrets", secret, |_| String::new(), &mut made).await?;
+    let anchor = create(
+        context,
+        ChildKind::Anchor,
+        "secrets",
+        secret,
+        |_| String::new(),
+        &mut made,
+    )
+    .await?;
     let (minted, data) = mint(context, &grant, account, &anchor, rotate.token, rotate.until).await?;
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &delivery.namespace);
     let patch = json!({"metadata": {"uid": delivery.uid}, "data": data});
     let params = patch_params();
-    call("delivering the credential", api.patch(&delivery.name, &params, &Patch::Merge(patch))).await?;
-    let status = rotated(claim, verdict, rotate.until, &minted, anchor, rotate.answers.clone(), super::now());
+    call(
+        "delivering the credential",
+        api.patch(&delivery.name, &params, &Patch::Merge(patch)),
+    )
+    .await?;
+    let status = rotated(
+        claim,
+        verdict,
+        rotate.until,
+        &minted,
+        anchor,
+        rotate.answers.clone(),
+        super::now(),
+    );
     write_status(context, &grant, &status).await
 }
 
@@ -217,7 +333,12 @@ where
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     let created = call(format!("{kind:?} {namespace}/{name}"), api.create(&post(), &object)).await?;
     context.cache.index.put(source, kind, created.meta(), content(&created));
-    let child = ChildRef { kind, namespace, name, uid: created.uid().unwrap_or_default() };
+    let child = ChildRef {
+        kind,
+        namespace,
+        name,
+        uid: created.uid().unwrap_or_default(),
+    };
     made.push(child.clone());
     Ok(child)
 }
@@ -234,7 +355,10 @@ async fn mint(
     let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &account.namespace);
     let audiences = grant.token().audiences.into_iter().map(|audience| audience.0).collect();
     let request = TokenRequest {
-        metadata: kube::api::ObjectMeta { uid: Some(account.uid.clone()), ..Default::default() },
+        metadata: kube::api::ObjectMeta {
+            uid: Some(account.uid.clone()),
+            ..Default::default()
+        },
         spec: TokenRequestSpec {
             audiences,
             expiration_seconds: Some(ask.seconds),
@@ -247,13 +371,23 @@ async fn mint(
         },
         status: None,
     };
-    let answer = call("requesting a token", api.create_token_request(&account.name, &PostParams::default(), &request)).await?;
-    let status = answer.status.ok_or(Error::Incomplete("the API server granted no token"))?;
+    let answer = call(
+        "requesting a token",
+        api.create_token_request(&account.name, &PostParams::default(), &request),
+    )
+    .await?;
+    let status = answer
+        .status
+        .ok_or(Error::Incomplete("the API server granted no token"))?;
     let expires_at = Instant::new(status.expiration_timestamp.0);
     if ask.hard && !lifetime::is_hard(expires_at, until) {
         return Err(Error::TokenTooLong(expires_at));
     }
-    let minted = Minted { issued_at: super::now(), expires_at, credential_id: None };
+    let minted = Minted {
+        issued_at: super::now(),
+        expires_at,
+        credential_id: None,
+    };
     let namespace = grant.namespace().unwrap_or_default();
     let settings = &context.settings;
     let encoded = serde_json::to_value(ByteString(settings.ca.clone().into_bytes())).unwrap_or_default();
@@ -263,7 +397,8 @@ async fn mint(
         "users": [{"name": "partner", "user": {"token": status.token}}],
         "contexts": [{"name": "partner", "context": {"cluster": "partner", "user": "partner", "namespace": namespace}}],
     });
-    let kubeconfig = serde_saphyr::to_string(&kubeconfig).map_err(|_| Error::Incomplete("the kubeconfig can't be written"))?;
+    let kubeconfig =
+        serde_saphyr::to_string(&kubeconfig).map_err(|_| Error::Incomplete("the kubeconfig can't be written"))?;
     let data = [
         ("token", status.token),
         ("ca.crt", settings.ca.clone()),
@@ -271,5 +406,9 @@ async fn mint(
         ("server", settings.partner_server.clone()),
         ("kubeconfig", kubeconfig),
     ];
-    Ok((minted, data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).into()))
+    Ok((
+        minted,
+        data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
+            .into(),
+    ))
 }

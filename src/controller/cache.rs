@@ -21,9 +21,7 @@ use tokio::task::JoinSet;
 use super::Settings;
 use super::index::Index;
 use crate::api::names::{ANNOTATION_GRANT, LABEL_MANAGED, RESERVED_PREFIX};
-use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration,
-};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
 use crate::domain::names::is_anchor;
 use crate::plan::children::{binding_content, role_content};
 
@@ -93,7 +91,10 @@ impl Cache {
     /// What is not synced yet, by name; empty when decisions can be made.
     #[must_use]
     pub fn unsynced(&self) -> Vec<&'static str> {
-        let mut missing: Vec<&'static str> = SOURCES.into_iter().filter(|source| !self.index.is_known(source)).collect();
+        let mut missing: Vec<&'static str> = SOURCES
+            .into_iter()
+            .filter(|source| !self.index.is_known(source))
+            .collect();
         missing.sort_unstable();
         missing
     }
@@ -122,7 +123,11 @@ impl Cache {
     }
 
     fn enqueue_of(&self, child: &ObjectMeta) {
-        let named = child.annotations.as_ref().and_then(|all| all.get(ANNOTATION_GRANT)).and_then(|text| text.split_once('/'));
+        let named = child
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(ANNOTATION_GRANT))
+            .and_then(|text| text.split_once('/'));
         if let Some((namespace, name)) = named {
             self.enqueue(&ObjectRef::new(name).within(namespace));
         }
@@ -227,11 +232,18 @@ where
 }
 
 fn is_reserved(metadata: &ObjectMeta) -> bool {
-    metadata.name.as_deref().is_some_and(|name| name.starts_with(RESERVED_PREFIX))
+    metadata
+        .name
+        .as_deref()
+        .is_some_and(|name| name.starts_with(RESERVED_PREFIX))
 }
 
 fn secret_kind(secret: &PartialObjectMeta<Secret>) -> Option<(ChildKind, String)> {
-    let kind = if is_anchor(&secret.name_any()) { ChildKind::Anchor } else { ChildKind::DeliverySecret };
+    let kind = if is_anchor(&secret.name_any()) {
+        ChildKind::Anchor
+    } else {
+        ChildKind::DeliverySecret
+    };
     Some((kind, String::new()))
 }
 
@@ -244,29 +256,85 @@ impl Cache {
         let mut tasks = JoinSet::new();
         let here = |cache: &Cache, meta: &ObjectMeta| cache.enqueue_in(meta.namespace.as_deref());
         let everywhere = |cache: &Cache, _: &ObjectMeta| cache.enqueue_in(None);
-        tasks.spawn(fill("accessgrants", Api::all(all()), cache(), writers.grants, |cache, meta| {
-            let name = meta.name.as_deref().unwrap_or_default();
-            cache.enqueue(&ObjectRef::new(name).within(meta.namespace.as_deref().unwrap_or_default()));
-        }));
-        tasks.spawn(fill("partnerintegrations", Api::all(all()), cache(), writers.integrations, here));
-        tasks.spawn(fill("accessdecisions", Api::all(all()), cache(), writers.decisions, here));
-        tasks.spawn(fill("accesspolicies", Api::all(all()), cache(), writers.policies, everywhere));
-        tasks.spawn(fill("accessowners", Api::all(all()), cache(), writers.owners, everywhere));
-        tasks.spawn(fill("namespaces", Api::all(all()), cache(), writers.namespaces, everywhere));
-        tasks.spawn(fill("clusterroles", Api::all(all()), cache(), writers.cluster_roles, everywhere));
-        tasks.spawn(fill("enrolments", Api::all(all()), cache(), writers.bindings, |cache, meta| {
-            // A binding of ours is a child; any other may enrol a namespace.
-            if !is_reserved(meta) {
-                cache.enqueue_in(None);
-            }
-        }));
+        tasks.spawn(fill(
+            "accessgrants",
+            Api::all(all()),
+            cache(),
+            writers.grants,
+            |cache, meta| {
+                let name = meta.name.as_deref().unwrap_or_default();
+                cache.enqueue(&ObjectRef::new(name).within(meta.namespace.as_deref().unwrap_or_default()));
+            },
+        ));
+        tasks.spawn(fill(
+            "partnerintegrations",
+            Api::all(all()),
+            cache(),
+            writers.integrations,
+            here,
+        ));
+        tasks.spawn(fill(
+            "accessdecisions",
+            Api::all(all()),
+            cache(),
+            writers.decisions,
+            here,
+        ));
+        tasks.spawn(fill(
+            "accesspolicies",
+            Api::all(all()),
+            cache(),
+            writers.policies,
+            everywhere,
+        ));
+        tasks.spawn(fill(
+            "accessowners",
+            Api::all(all()),
+            cache(),
+            writers.owners,
+            everywhere,
+        ));
+        tasks.spawn(fill(
+            "namespaces",
+            Api::all(all()),
+            cache(),
+            writers.namespaces,
+            everywhere,
+        ));
+        tasks.spawn(fill(
+            "clusterroles",
+            Api::all(all()),
+            cache(),
+            writers.cluster_roles,
+            everywhere,
+        ));
+        tasks.spawn(fill(
+            "enrolments",
+            Api::all(all()),
+            cache(),
+            writers.bindings,
+            |cache, meta| {
+                // A binding of ours is a child; any other may enrol a namespace.
+                if !is_reserved(meta) {
+                    cache.enqueue_in(None);
+                }
+            },
+        ));
         let plain = watcher::Config::default;
-        tasks.spawn(follow("rolebindings".to_owned(), Api::<RoleBinding>::all(all()), plain(), cache(), |it| {
-            is_reserved(&it.metadata).then(|| (ChildKind::RoleBinding, binding_content(it)))
-        }));
-        tasks.spawn(follow("roles".to_owned(), Api::<Role>::all(all()), plain(), cache(), |it| {
-            is_reserved(&it.metadata).then(|| (ChildKind::Role, role_content(it)))
-        }));
+        tasks.spawn(follow(
+            "rolebindings".to_owned(),
+            Api::<RoleBinding>::all(all()),
+            plain(),
+            cache(),
+            |it| is_reserved(&it.metadata).then(|| (ChildKind::RoleBinding, binding_content(it))),
+        ));
+        tasks.spawn(follow(
+            "roles".to_owned(),
+            Api::<Role>::all(all()),
+            plain(),
+            cache(),
+            |it| is_reserved(&it.metadata).then(|| (ChildKind::Role, role_content(it))),
+        ));
         let identities = &settings.identities;
         let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(all(), identities);
         tasks.spawn(follow("serviceaccounts".to_owned(), accounts, plain(), cache(), |it| {

@@ -55,7 +55,10 @@ pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Co
     match written {
         Some(written) => remember(&context, written?),
         None if world.grant.status.as_ref() == Some(&plan.status) => return Ok(again),
-        None => remember(&context, apply::write_status(&context, &world.grant, &plan.status).await?),
+        None => remember(
+            &context,
+            apply::write_status(&context, &world.grant, &plan.status).await?,
+        ),
     }
     Ok(Action::requeue(Duration::from_secs(1)))
 }
@@ -70,7 +73,12 @@ pub(crate) fn after_error(_: Arc<Guarded<AccessGrant>>, error: &apply::Error, _:
 
 /// The cache's grant, or the answer to a write of ours that the cache has not seen yet.
 fn newest(context: &Context, cached: Arc<AccessGrant>) -> Arc<AccessGrant> {
-    let version = |grant: &AccessGrant| grant.resource_version().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let version = |grant: &AccessGrant| {
+        grant
+            .resource_version()
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
     let mut written = lock(&context.written);
     let uid = cached.uid().unwrap_or_default();
     match written.get(&uid) {
@@ -90,7 +98,12 @@ fn remember(context: &Context, grant: AccessGrant) {
 async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reason: Reason, error: &apply::Error) {
     let mut status: AccessGrantStatus = grant.status.clone().unwrap_or_default();
     let mut desired = conditions::of_grant(reason, &error.to_string());
-    desired.push(Desired::new(types::APPROVED, verdict.approved.status, verdict.approved.reason.clone(), verdict.approved.message.clone()));
+    desired.push(Desired::new(
+        types::APPROVED,
+        verdict.approved.status,
+        verdict.approved.reason.clone(),
+        verdict.approved.message.clone(),
+    ));
     status.conditions = conditions::merge(&status.conditions, desired, grant.metadata.generation, now());
     if grant.status.as_ref() == Some(&status) {
         return;
@@ -119,12 +132,24 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
     namespaces.extend(grant.namespace());
     namespaces.sort();
     namespaces.dedup();
-    let user = decision.spec.decided_by.as_ref().map(|user| user.0.clone()).unwrap_or_default();
+    let user = decision
+        .spec
+        .decided_by
+        .as_ref()
+        .map(|user| user.0.clone())
+        .unwrap_or_default();
     for namespace in namespaces {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: Some(user.clone()),
-                groups: Some(decision.spec.decided_by_groups.iter().map(|group| group.0.clone()).collect()),
+                groups: Some(
+                    decision
+                        .spec
+                        .decided_by_groups
+                        .iter()
+                        .map(|group| group.0.clone())
+                        .collect(),
+                ),
                 resource_attributes: Some(ResourceAttributes {
                     namespace: Some(namespace.clone()),
                     verb: Some("approve".to_owned()),
@@ -140,9 +165,14 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
         };
         let api: Api<SubjectAccessReview> = Api::all(context.client.clone());
         let answer = api.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|source| apply::Error::Call { what: "asking about a decider".to_owned(), source })?;
+        let answer = answer.map_err(|source| apply::Error::Call {
+            what: "asking about a decider".to_owned(),
+            source,
+        })?;
         if !answer.status.is_some_and(|status| status.allowed) {
-            return Ok(Confirmation::Refused(format!("{user} may not approve in namespace {namespace}")));
+            return Ok(Confirmation::Refused(format!(
+                "{user} may not approve in namespace {namespace}"
+            )));
         }
     }
     Ok(Confirmation::Allowed)

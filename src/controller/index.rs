@@ -42,7 +42,9 @@ impl Index {
 
     pub(crate) fn complete(&self, source: &str, begun: u64) {
         let mut inner = lock(&self.0);
-        inner.entries.retain(|_, entry| entry.source != source || entry.stamp >= begun);
+        inner
+            .entries
+            .retain(|_, entry| entry.source != source || entry.stamp >= begun);
         inner.known.insert(source.to_owned());
     }
 
@@ -57,22 +59,36 @@ impl Index {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             content,
-            foreign_writer: (kind == ChildKind::DeliverySecret).then(|| foreign_writer(metadata)).flatten(),
+            foreign_writer: (kind == ChildKind::DeliverySecret)
+                .then(|| foreign_writer(metadata))
+                .flatten(),
         };
         let mut inner = lock(&self.0);
         if inner.gone.contains(&child.uid) {
             return;
         }
         inner.stamp += 1;
-        let grant_uid = metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_GRANT_UID)).cloned();
+        let grant_uid = metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(ANNOTATION_GRANT_UID))
+            .cloned();
         let key = (kind, child.namespace.clone(), child.name.clone());
-        let entry = Entry { child, grant_uid, source: source.to_owned(), stamp: inner.stamp };
+        let entry = Entry {
+            child,
+            grant_uid,
+            source: source.to_owned(),
+            stamp: inner.stamp,
+        };
         inner.entries.insert(key, entry);
     }
 
     pub(crate) fn remove(&self, kind: ChildKind, metadata: &ObjectMeta) {
-        let key =
-            (kind, metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+        let key = (
+            kind,
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        );
         let mut inner = lock(&self.0);
         if let Some(uid) = &metadata.uid {
             inner.gone.remove(uid);
@@ -86,7 +102,11 @@ impl Index {
     pub(crate) fn gone(&self, child: &Child) {
         let mut inner = lock(&self.0);
         let key = (child.kind, child.namespace.clone(), child.name.clone());
-        if inner.entries.get(&key).is_some_and(|entry| entry.child.uid == child.uid) {
+        if inner
+            .entries
+            .get(&key)
+            .is_some_and(|entry| entry.child.uid == child.uid)
+        {
             inner.entries.remove(&key);
             inner.gone.insert(child.uid.clone());
         }
@@ -98,10 +118,16 @@ impl Index {
         let inner = lock(&self.0);
         let is_ours = |entry: &&Entry| {
             let annotated = entry.grant_uid.as_deref() == Some(uid);
-            let named = entry.child.kind == ChildKind::DeliverySecret || grant_key_of(&entry.child.name) == Some(key.as_str());
+            let named =
+                entry.child.kind == ChildKind::DeliverySecret || grant_key_of(&entry.child.name) == Some(key.as_str());
             named && (annotated || recorded.iter().any(|known| known.uid == entry.child.uid))
         };
-        inner.entries.values().filter(is_ours).map(|entry| entry.child.clone()).collect()
+        inner
+            .entries
+            .values()
+            .filter(is_ours)
+            .map(|entry| entry.child.clone())
+            .collect()
     }
 }
 
@@ -109,6 +135,11 @@ impl Index {
 fn foreign_writer(metadata: &ObjectMeta) -> Option<String> {
     let managers = metadata.managed_fields.iter().flatten();
     let foreign = managers.filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
-    let mut writers = foreign.filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:data").is_some()));
+    let mut writers = foreign.filter(|entry| {
+        entry
+            .fields_v1
+            .as_ref()
+            .is_some_and(|fields| fields.0.get("f:data").is_some())
+    });
     writers.next().map(|entry| entry.manager.clone().unwrap_or_default())
 }

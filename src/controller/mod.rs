@@ -84,7 +84,9 @@ pub async fn run(
     });
     let mut watches = cache.watch(pending, &client, &context.settings);
     let probing = tokio::spawn(probe::run(Arc::clone(&context)));
-    let queue = queue.take_until(Box::pin(shutdown)).map(Ok::<_, std::convert::Infallible>);
+    let queue = queue
+        .take_until(Box::pin(shutdown))
+        .map(Ok::<_, std::convert::Infallible>);
     let config = controller::Config::default().concurrency(context.settings.concurrency);
     let reconciling = applier(
         |object, context| Box::pin(grant::reconcile(object, context)),

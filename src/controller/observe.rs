@@ -38,17 +38,31 @@ impl World {
         let integration = cache.integrations.get(&reference).and_then(|it| it.0.clone().ok());
         let mut reached: BTreeSet<String> = grant.target_namespaces().into_iter().collect();
         reached.insert(namespace.clone());
-        let in_namespace = |it: &&Arc<super::cache::Guarded<AccessDecision>>| it.namespace().as_deref() == Some(namespace.as_str());
-        let roles = grant.spec.access.iter().filter_map(|entry| entry.cluster_role_ref.as_ref());
+        let in_namespace =
+            |it: &&Arc<super::cache::Guarded<AccessDecision>>| it.namespace().as_deref() == Some(namespace.as_str());
+        let roles = grant
+            .spec
+            .access
+            .iter()
+            .filter_map(|entry| entry.cluster_role_ref.as_ref());
         let role = |name: &str| cache.cluster_roles.get(&ObjectRef::new(name));
         let cluster_roles = roles
             .filter_map(|reference| role(&reference.name.0))
-            .map(|role| (role.name_any(), permission::from_policy_rules(role.rules.as_deref().unwrap_or_default())))
+            .map(|role| {
+                (
+                    role.name_any(),
+                    permission::from_policy_rules(role.rules.as_deref().unwrap_or_default()),
+                )
+            })
             .collect();
         let status = grant.status.clone().unwrap_or_default();
         let uid = grant.uid().unwrap_or_default();
-        let delivery = status.credential.as_ref().map(|credential| credential.secret_namespace.clone());
-        let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, &context.settings.identities));
+        let delivery = status
+            .credential
+            .as_ref()
+            .map(|credential| credential.secret_namespace.clone());
+        let delivery_known =
+            delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, &context.settings.identities));
         let observed = Observed {
             children: cache.index.of_grant(&uid, &status.children),
             delivery_known,
@@ -58,8 +72,19 @@ impl World {
         Self {
             integration,
             owners: cache.owners.state().iter().filter_map(|it| it.0.clone().ok()).collect(),
-            decisions: cache.decisions.state().iter().filter(in_namespace).filter_map(|it| it.0.clone().ok()).collect(),
-            policies: cache.policies.state().iter().filter_map(|it| it.0.clone().ok()).collect(),
+            decisions: cache
+                .decisions
+                .state()
+                .iter()
+                .filter(in_namespace)
+                .filter_map(|it| it.0.clone().ok())
+                .collect(),
+            policies: cache
+                .policies
+                .state()
+                .iter()
+                .filter_map(|it| it.0.clone().ok())
+                .collect(),
             namespaces: namespaces(context, &reached),
             cluster_roles,
             earlier_siblings: earlier_siblings(cache, &grant),
@@ -69,10 +94,15 @@ impl World {
     }
 
     pub(crate) fn judge(&self, context: &Context) -> (Verdict, Plan) {
-        let owners: Owners<'_> =
-            self.owners.iter().map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner)).collect();
-        let confirmations: BTreeMap<String, Confirmation> =
-            lock(&context.confirmations).iter().map(|(uid, answer)| (uid.clone(), answer.clone())).collect();
+        let owners: Owners<'_> = self
+            .owners
+            .iter()
+            .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
+            .collect();
+        let confirmations: BTreeMap<String, Confirmation> = lock(&context.confirmations)
+            .iter()
+            .map(|(uid, answer)| (uid.clone(), answer.clone()))
+            .collect();
         let decisions: Vec<&AccessDecision> = self.decisions.iter().collect();
         let policies: Vec<&AccessPolicy> = self.policies.iter().collect();
         let seen = context.probe.seen();
@@ -115,7 +145,9 @@ fn namespaces(context: &Context, reached: &BTreeSet<String>) -> BTreeMap<String,
                 && role().is_some_and(|role| role.labels().contains_key(LABEL_ENROLMENT))
         })
     };
-    let known = reached.iter().filter_map(|name| cache.namespaces.get(&ObjectRef::new(name)));
+    let known = reached
+        .iter()
+        .filter_map(|name| cache.namespaces.get(&ObjectRef::new(name)));
     known
         .map(|it| {
             let name = it.name_any();
@@ -135,11 +167,14 @@ fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
     let rank = |it: &AccessGrant| (it.metadata.creation_timestamp.as_ref().map(|time| time.0), it.uid());
     let is_active = |it: &AccessGrant| {
         let conditions = it.status.iter().flat_map(|status| &status.conditions);
-        conditions.into_iter().any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+        conditions
+            .into_iter()
+            .any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
     };
     let all = cache.grants.state();
-    let siblings = all.iter().filter_map(|it| it.0.as_ref().ok()).filter(|it| {
-        it.namespace() == grant.namespace() && it.spec.integration_ref == grant.spec.integration_ref
-    });
+    let siblings = all
+        .iter()
+        .filter_map(|it| it.0.as_ref().ok())
+        .filter(|it| it.namespace() == grant.namespace() && it.spec.integration_ref == grant.spec.integration_ref);
     siblings.filter(|it| is_active(it) && rank(it) < rank(grant)).count()
 }

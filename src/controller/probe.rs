@@ -47,7 +47,12 @@ pub(crate) async fn run(context: Arc<Context>) {
             tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
             context.cache.enqueue_all();
         }
-        tokio::time::sleep(if seen.proved && seen.skew.is_none() { AGAIN } else { SOON }).await;
+        tokio::time::sleep(if seen.proved && seen.skew.is_none() {
+            AGAIN
+        } else {
+            SOON
+        })
+        .await;
     }
 }
 
@@ -73,9 +78,14 @@ async fn prove(context: &Context) -> anyhow::Result<Seen> {
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Body::from(serde_json::to_vec(&forged)?))?;
     let response = context.client.send(request).await?;
-    let date = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+    let date = response
+        .headers()
+        .get(http::header::DATE)
+        .and_then(|date| date.to_str().ok());
     let server = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    let skew = server.map(|server| now().as_second() - server.timestamp().as_second()).filter(|skew| skew.abs() > SKEW);
+    let skew = server
+        .map(|server| now().as_second() - server.timestamp().as_second())
+        .filter(|skew| skew.abs() > SKEW);
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
     let refused = status.is_client_error() && String::from_utf8_lossy(&body).contains("ValidatingAdmissionPolicy");

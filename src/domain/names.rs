@@ -57,7 +57,8 @@ pub fn generation_of(name: &str, uid: &str, activation: i64) -> Option<i64> {
 #[must_use]
 pub fn is_anchor(name: &str) -> bool {
     let last = name.rsplit('-').next().and_then(|last| last.strip_prefix('g'));
-    grant_key_of(name).is_some() && last.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    grant_key_of(name).is_some()
+        && last.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The delivery Secret of a grant whose credential is delivered in private.
