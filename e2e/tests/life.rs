@@ -22,7 +22,8 @@ async fn a_partner_gets_what_was_approved_and_loses_it() -> Result<()> {
         .ok()?;
     let operator = Operator::start(&cp, OperatorOptions::default()).await?;
     operator.wait_ready().await?;
-    cp.kubectl(&admin)
+    let carol = cp.user_kubeconfig("carol@corp.example", &["system:masters"]).await?;
+    cp.kubectl(&carol)
         .await?
         .args(["apply", "-f", "-"])
         .stdin(REQUEST)
