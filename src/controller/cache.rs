@@ -1,34 +1,46 @@
-//! Every watch, and which grants a change touches.
+//! Everything that decisions are made from, kept current by watches, and which grants a change touches.
 
-use std::fmt::Debug;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::ResourceExt as _;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 
-use super::Settings;
+use super::enrolments::Enrolments;
 use super::index::Index;
-use crate::api::names::{ANNOTATION_GRANT, LABEL_MANAGED, RESERVED_PREFIX};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
-use crate::domain::names::is_anchor;
-use crate::plan::children::{binding_content, role_content};
+use super::lock;
+use super::mapping::{self, Key, Referrers};
+use super::watches::Writers;
+use crate::api::names::{ANNOTATION_GRANT, LABEL_ENROLMENT};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 
 /// An object that may not be readable: then its metadata is all that is known.
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
 /// The grants to look at.
 pub type Queue = UnboundedReceiver<ReconcileRequest<Guarded<AccessGrant>>>;
+
+/// Every source that must be known before anything is decided.
+pub(crate) const SOURCES: [&str; 11] = [
+    "accessgrants",
+    "partnerintegrations",
+    "accessdecisions",
+    "accesspolicies",
+    "accessowners",
+    "namespaces",
+    "clusterroles",
+    "rolebindings",
+    "roles",
+    "serviceaccounts",
+    "secrets",
+];
 
 /// Everything that decisions are made from.
 pub struct Cache {
@@ -39,39 +51,33 @@ pub struct Cache {
     pub(crate) owners: Store<Guarded<AccessOwner>>,
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     pub(crate) cluster_roles: Store<ClusterRole>,
-    pub(crate) bindings: Store<RoleBinding>,
+    pub(crate) enrolments: Enrolments,
     pub(crate) index: Index,
-    deliveries: std::sync::Mutex<std::collections::HashSet<String>>,
+    /// An enrolment changed, or something is gone from a namespace that is left.
+    pub(crate) enrolment_changed: Notify,
+    /// Something is there whose grant is not.
+    pub(crate) orphan_seen: Notify,
+    pub(crate) followed: Mutex<HashSet<String>>,
+    referrers: Mutex<CacheReferrers>,
+    is_known: AtomicBool,
     queue: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
 }
 
-/// Writers of the stores; used up by [`Cache::watch`].
-struct Writers {
-    grants: Writer<Guarded<AccessGrant>>,
-    integrations: Writer<Guarded<PartnerIntegration>>,
-    decisions: Writer<Guarded<AccessDecision>>,
-    policies: Writer<Guarded<AccessPolicy>>,
-    owners: Writer<Guarded<AccessOwner>>,
-    namespaces: Writer<PartialObjectMeta<Namespace>>,
-    cluster_roles: Writer<ClusterRole>,
-    bindings: Writer<RoleBinding>,
+#[derive(Default)]
+struct CacheReferrers {
+    grants: Referrers<Key>,
+    decisions: Referrers<(SubjectKind, Key)>,
 }
+
+/// Stores that are yet to be filled.
+pub struct Pending(pub(crate) Writers);
 
 impl Cache {
     /// An empty cache, and the queue that its changes fill.
     #[must_use]
     pub fn new() -> (Arc<Self>, Pending, Queue) {
         let (queue, receiver) = unbounded();
-        let writers = Writers {
-            grants: Writer::default(),
-            integrations: Writer::default(),
-            decisions: Writer::default(),
-            policies: Writer::default(),
-            owners: Writer::default(),
-            namespaces: Writer::default(),
-            cluster_roles: Writer::default(),
-            bindings: Writer::default(),
-        };
+        let writers = Writers::default();
         let cache = Self {
             grants: writers.grants.as_reader(),
             integrations: writers.integrations.as_reader(),
@@ -80,15 +86,19 @@ impl Cache {
             owners: writers.owners.as_reader(),
             namespaces: writers.namespaces.as_reader(),
             cluster_roles: writers.cluster_roles.as_reader(),
-            bindings: writers.bindings.as_reader(),
+            enrolments: Enrolments::default(),
             index: Index::default(),
-            deliveries: std::sync::Mutex::default(),
+            enrolment_changed: Notify::new(),
+            orphan_seen: Notify::new(),
+            followed: Mutex::default(),
+            referrers: Mutex::default(),
+            is_known: AtomicBool::new(false),
             queue,
         };
         (Arc::new(cache), Pending(writers), receiver)
     }
 
-    /// What is not synced yet, by name; empty when decisions can be made.
+    /// What is not read yet, by name, sorted; empty when decisions can be made.
     #[must_use]
     pub fn unsynced(&self) -> Vec<&'static str> {
         let mut missing: Vec<&'static str> = SOURCES
@@ -99,264 +109,189 @@ impl Cache {
         missing
     }
 
+    /// Whether everything was read once: before that nothing is decided.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    /// A source was listed whole; its listing began at `begun`.
+    pub(crate) fn synced(&self, source: &str, begun: u64) {
+        self.index.complete(source, begun);
+        if !self.is_known() && self.unsynced().is_empty() {
+            self.is_known.store(true, Ordering::Release);
+        }
+    }
+
     /// Every grant is looked at.
     pub(crate) fn enqueue_all(&self) {
-        for grant in self.grants.state() {
-            self.enqueue(&ObjectRef::from_obj(grant.as_ref()));
-        }
+        self.enqueue_where(|_| true);
     }
 
-    fn enqueue(&self, grant: &ObjectRef<Guarded<AccessGrant>>) {
-        if self.unsynced().is_empty() {
+    pub(crate) fn enqueue_key(&self, (namespace, name): &Key) {
+        if self.is_known() {
+            let grant = ObjectRef::new(name).within(namespace);
             // Fails only when the receiver is gone: then nothing is reconciled any more.
-            let _ = self.queue.unbounded_send(ReconcileRequest::from(grant.clone()));
+            let _ = self.queue.unbounded_send(ReconcileRequest::from(grant));
         }
     }
 
-    /// The grants of a namespace, or all.
-    fn enqueue_in(&self, namespace: Option<&str>) {
+    /// The grants for which this holds; one that can't be read is always among them.
+    fn enqueue_where(&self, is_touched: impl Fn(&AccessGrant) -> bool) {
         for grant in self.grants.state() {
-            if namespace.is_none() || grant.meta().namespace.as_deref() == namespace {
-                self.enqueue(&ObjectRef::from_obj(grant.as_ref()));
+            if grant.0.as_ref().map_or(true, &is_touched) {
+                self.enqueue_key(&key_of(grant.as_ref()));
             }
         }
     }
 
-    fn enqueue_of(&self, child: &ObjectMeta) {
-        let named = child
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(ANNOTATION_GRANT))
-            .and_then(|text| text.split_once('/'));
-        if let Some((namespace, name)) = named {
-            self.enqueue(&ObjectRef::new(name).within(namespace));
+    pub(crate) fn enqueue_touching_namespace(&self, namespace: &str) {
+        self.enqueue_where(|grant| mapping::touches_namespace(grant, namespace));
+    }
+
+    /// The grant that a child names, if it is there; a child that is there without it is an orphan.
+    pub(crate) fn enqueue_of(&self, child: &impl kube::ResourceExt, is_there: bool) {
+        let Some((namespace, name)) = child
+            .annotations()
+            .get(ANNOTATION_GRANT)
+            .and_then(|text| text.split_once('/'))
+        else {
+            return;
+        };
+        if self.grants.get(&ObjectRef::new(name).within(namespace)).is_some() {
+            self.enqueue_key(&(namespace.to_owned(), name.to_owned()));
+        } else if is_there {
+            self.orphan_seen.notify_one();
         }
     }
 
-    fn synced(&self, source: &str, begun: u64) {
-        let before = self.unsynced().is_empty();
-        self.index.complete(source, begun);
-        if !before && self.unsynced().is_empty() {
-            self.enqueue_all();
-        }
+    /// The names of an integration's grants, and their namespace.
+    pub(crate) fn grants_of(&self, integration: &Key) -> Vec<Key> {
+        lock(&self.referrers).grants.of(integration)
     }
-}
 
-/// Stores that are yet to be filled.
-pub struct Pending(Writers);
+    /// The decisions about a subject.
+    pub(crate) fn decisions_of(&self, kind: SubjectKind, subject: &Key) -> Vec<Arc<Guarded<AccessDecision>>> {
+        let keys = lock(&self.referrers).decisions.of(&(kind, subject.clone()));
+        keys.iter()
+            .filter_map(|(namespace, name)| self.decisions.get(&ObjectRef::new(name).within(namespace)))
+            .collect()
+    }
 
-/// Every source that must be known before anything is decided.
-const SOURCES: [&str; 12] = [
-    "accessgrants",
-    "partnerintegrations",
-    "accessdecisions",
-    "accesspolicies",
-    "accessowners",
-    "namespaces",
-    "clusterroles",
-    "enrolments",
-    "rolebindings",
-    "roles",
-    "serviceaccounts",
-    "secrets",
-];
-
-/// Fills a store and tells of each change.
-async fn fill<K>(
-    source: &'static str,
-    api: Api<K>,
-    cache: Arc<Cache>,
-    mut writer: Writer<K>,
-    told: impl Fn(&Cache, &ObjectMeta) + Send,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let mut events = Box::pin(events(api, watcher::Config::default()));
-    while let Some(event) = events.next().await {
-        writer.apply_watcher_event(&event);
-        match &event {
-            watcher::Event::Apply(object) | watcher::Event::Delete(object) => told(&cache, object.meta()),
-            watcher::Event::InitDone => {
-                cache.synced(source, 0);
-                cache.enqueue_all();
-            }
-            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+    fn enqueue_grants_of(&self, integration: &Key) {
+        for grant in self.grants_of(integration) {
+            self.enqueue_key(&grant);
         }
     }
 }
 
-/// Keeps the index of one kind of children.
-async fn follow<K>(
-    source: String,
-    api: Api<K>,
-    config: watcher::Config,
-    cache: Arc<Cache>,
-    judge: impl Fn(&K) -> Option<(ChildKind, String)> + Send,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let mut begun = 0;
-    let mut events = Box::pin(events(api, config));
-    while let Some(event) = events.next().await {
-        match event {
-            watcher::Event::Init => begun = cache.index.begin(),
-            watcher::Event::InitDone => {
-                cache.synced(&source, begun);
-                cache.enqueue_all();
-            }
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                if let Some((kind, content)) = judge(&object) {
-                    cache.index.put(&source, kind, object.meta(), content);
-                    cache.enqueue_of(object.meta());
-                }
-            }
-            watcher::Event::Delete(object) => {
-                if let Some((kind, _)) = judge(&object) {
-                    cache.index.remove(kind, object.meta());
-                    cache.enqueue_of(object.meta());
-                }
+/// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
+impl Cache {
+    pub(crate) fn note_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
+        let target = object.0.as_ref().ok().filter(|_| is_there).map(mapping::integration_of);
+        lock(&self.referrers).grants.put(key_of(object), target);
+    }
+
+    pub(crate) fn touch_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
+        if is_there {
+            self.enqueue_key(&key_of(object));
+            return;
+        }
+        let uid = object.uid().unwrap_or_default();
+        if !self.index.of_grant(&uid, &[]).is_empty() {
+            self.orphan_seen.notify_one();
+        }
+        // A sibling may be within the limit of active grants now.
+        if let Ok(grant) = &object.0 {
+            self.enqueue_grants_of(&mapping::integration_of(grant));
+        }
+    }
+
+    pub(crate) fn note_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
+        let target = object.0.as_ref().ok().filter(|_| is_there).map(mapping::subject_of);
+        lock(&self.referrers).decisions.put(key_of(object), target);
+    }
+
+    pub(crate) fn touch_decision(&self, object: &Guarded<AccessDecision>) {
+        match object.0.as_ref().map(mapping::subject_of) {
+            Ok((SubjectKind::AccessGrant, grant)) => self.enqueue_key(&grant),
+            Ok((SubjectKind::PartnerIntegration, integration)) => self.enqueue_grants_of(&integration),
+            Err(_) => self.enqueue_all(),
+        }
+    }
+
+    pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>) {
+        self.enqueue_grants_of(&key_of(object));
+    }
+
+    pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>) {
+        let name = owner.name_any();
+        for integration in self.integrations.state() {
+            if integration.0.as_ref().is_ok_and(|it| mapping::is_owned_by(it, &name)) {
+                self.enqueue_grants_of(&key_of(integration.as_ref()));
             }
         }
     }
+
+    pub(crate) fn touch_cluster_role(&self, role: &ClusterRole) {
+        let name = role.name_any();
+        let enrols = role.labels().contains_key(LABEL_ENROLMENT)
+            || self
+                .enrolments
+                .all()
+                .iter()
+                .any(|enrolment| enrolment.cluster_role == name);
+        if enrols {
+            self.enrolment_changed.notify_one();
+        }
+        self.enqueue_where(|grant| enrols || mapping::gives_cluster_role(grant, &name));
+    }
+
+    /// After a new listing: what went while nobody watched is forgotten, and every grant is looked at.
+    pub(crate) fn listed(&self) {
+        {
+            let mut referrers = lock(&self.referrers);
+            let at = |(namespace, name): &Key| (namespace.clone(), name.clone());
+            referrers.grants.retain(|key| {
+                let (namespace, name) = at(key);
+                self.grants.get(&ObjectRef::new(&name).within(&namespace)).is_some()
+            });
+            referrers.decisions.retain(|key| {
+                let (namespace, name) = at(key);
+                self.decisions.get(&ObjectRef::new(&name).within(&namespace)).is_some()
+            });
+        }
+        self.enqueue_all();
+    }
+
+    /// Enrolments per namespace that give the operator what an enrolment gives, those that are ending included.
+    pub(crate) fn is_enrolment(&self, cluster_role: &str) -> bool {
+        let role = self.cluster_roles.get(&ObjectRef::new(cluster_role));
+        role.is_some_and(|role| role.labels().contains_key(LABEL_ENROLMENT))
+    }
+
+    /// The names of the Secrets that deliver credentials, or may, by namespace.
+    pub(crate) fn delivery_secrets(&self) -> HashMap<String, HashSet<String>> {
+        let mut names: HashMap<String, HashSet<String>> = HashMap::new();
+        for grant in self.grants.state() {
+            if let Ok(grant) = &grant.0 {
+                let namespace = grant.namespace().unwrap_or_default();
+                names.entry(namespace).or_default().insert(grant.secret_name());
+            }
+        }
+        names
+    }
 }
 
-/// Watches for ever: errors are logged and waited out.
-fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>> + Send
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    watcher(api, config)
-        .default_backoff()
-        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "watch failed"))
-        .filter_map(|event| async { event.ok() })
+/// Namespace and name of an object.
+pub(crate) fn key_of(object: &impl kube::ResourceExt) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-fn is_reserved(metadata: &ObjectMeta) -> bool {
-    metadata
+/// Whether an object has a name of ours.
+pub(crate) fn is_reserved(object: &impl kube::ResourceExt) -> bool {
+    object
+        .meta()
         .name
         .as_deref()
-        .is_some_and(|name| name.starts_with(RESERVED_PREFIX))
-}
-
-fn secret_kind(secret: &PartialObjectMeta<Secret>) -> Option<(ChildKind, String)> {
-    let kind = if is_anchor(&secret.name_any()) {
-        ChildKind::Anchor
-    } else {
-        ChildKind::DeliverySecret
-    };
-    Some((kind, String::new()))
-}
-
-impl Cache {
-    /// Starts every watch; none of them ever ends.
-    pub(crate) fn watch(self: &Arc<Self>, pending: Pending, client: &Client, settings: &Settings) -> JoinSet<()> {
-        let Pending(writers) = pending;
-        let all = || client.clone();
-        let cache = || Arc::clone(self);
-        let mut tasks = JoinSet::new();
-        let here = |cache: &Cache, meta: &ObjectMeta| cache.enqueue_in(meta.namespace.as_deref());
-        let everywhere = |cache: &Cache, _: &ObjectMeta| cache.enqueue_in(None);
-        tasks.spawn(fill(
-            "accessgrants",
-            Api::all(all()),
-            cache(),
-            writers.grants,
-            |cache, meta| {
-                let name = meta.name.as_deref().unwrap_or_default();
-                cache.enqueue(&ObjectRef::new(name).within(meta.namespace.as_deref().unwrap_or_default()));
-            },
-        ));
-        tasks.spawn(fill(
-            "partnerintegrations",
-            Api::all(all()),
-            cache(),
-            writers.integrations,
-            here,
-        ));
-        tasks.spawn(fill(
-            "accessdecisions",
-            Api::all(all()),
-            cache(),
-            writers.decisions,
-            here,
-        ));
-        tasks.spawn(fill(
-            "accesspolicies",
-            Api::all(all()),
-            cache(),
-            writers.policies,
-            everywhere,
-        ));
-        tasks.spawn(fill(
-            "accessowners",
-            Api::all(all()),
-            cache(),
-            writers.owners,
-            everywhere,
-        ));
-        tasks.spawn(fill(
-            "namespaces",
-            Api::all(all()),
-            cache(),
-            writers.namespaces,
-            everywhere,
-        ));
-        tasks.spawn(fill(
-            "clusterroles",
-            Api::all(all()),
-            cache(),
-            writers.cluster_roles,
-            everywhere,
-        ));
-        tasks.spawn(fill(
-            "enrolments",
-            Api::all(all()),
-            cache(),
-            writers.bindings,
-            |cache, meta| {
-                // A binding of ours is a child; any other may enrol a namespace.
-                if !is_reserved(meta) {
-                    cache.enqueue_in(None);
-                }
-            },
-        ));
-        let plain = watcher::Config::default;
-        tasks.spawn(follow(
-            "rolebindings".to_owned(),
-            Api::<RoleBinding>::all(all()),
-            plain(),
-            cache(),
-            |it| is_reserved(&it.metadata).then(|| (ChildKind::RoleBinding, binding_content(it))),
-        ));
-        tasks.spawn(follow(
-            "roles".to_owned(),
-            Api::<Role>::all(all()),
-            plain(),
-            cache(),
-            |it| is_reserved(&it.metadata).then(|| (ChildKind::Role, role_content(it))),
-        ));
-        let identities = &settings.identities;
-        let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(all(), identities);
-        tasks.spawn(follow("serviceaccounts".to_owned(), accounts, plain(), cache(), |it| {
-            is_reserved(&it.metadata).then(|| (ChildKind::ServiceAccount, String::new()))
-        }));
-        let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(all(), identities);
-        let labelled = plain().labels(&format!("{LABEL_MANAGED}=true"));
-        tasks.spawn(follow("secrets".to_owned(), secrets, labelled, cache(), secret_kind));
-        tasks
-    }
-
-    /// Follows the delivery Secrets of a namespace from now on; says whether they are known.
-    pub(crate) fn follow_deliveries(self: &Arc<Self>, client: &Client, namespace: &str, identities: &str) -> bool {
-        if namespace == identities {
-            return true;
-        }
-        let source = format!("secrets/{namespace}");
-        if super::lock(&self.deliveries).insert(namespace.to_owned()) {
-            let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
-            let labelled = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
-            tokio::spawn(follow(source.clone(), secrets, labelled, Arc::clone(self), secret_kind));
-        }
-        self.index.is_known(&source)
-    }
+        .is_some_and(|name| name.starts_with(crate::api::names::RESERVED_PREFIX))
 }

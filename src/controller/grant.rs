@@ -5,79 +5,155 @@ use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
+use super::apply::{self, Error, Result};
 use super::cache::Guarded;
-use super::observe::World;
-use super::{Context, apply, lock, now};
+use super::observe::{Judgement, World};
+use super::{Context, issue, lock, now};
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, Instant};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions::{self, Desired};
 use crate::domain::verdict::Verdict;
 use crate::plan::Step;
 
+/// After a step: what it changed is looked at at once.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// What the API server refuses for good is tried again this often, and whenever something changes.
+const REFUSED: Duration = Duration::from_mins(1);
+/// An object that can't be read is looked at this often.
+const UNREADABLE: Duration = Duration::from_mins(1);
+/// The first pause after an error; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause after an error: at most 20 calls a minute for one object.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// Brings one grant a step further.
-pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> apply::Result<Action> {
-    let grant = match &object.0 {
-        Ok(grant) => newest(&context, Arc::new(grant.clone())),
-        Err(invalid) => {
-            // It counts as absent: what hangs on it ends.
-            let uid = invalid.metadata.uid.clone().unwrap_or_default();
-            tracing::warn!(name = invalid.metadata.name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
-            let mut children = context.cache.index.of_grant(&uid, &[]);
-            children.sort();
-            apply::close(&context, &children).await?;
-            return Ok(Action::requeue(Duration::from_mins(1)));
-        }
+pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
+    let uid = object.uid().unwrap_or_default();
+    let action = match &object.0 {
+        Ok(grant) => step(&context, newest(&context, Arc::new(grant.clone()))).await?,
+        Err(invalid) => unreadable(&context, invalid).await?,
     };
-    let world = World::of(&context, grant);
-    confirm(&context, &world).await?;
-    let (verdict, plan) = world.judge(&context);
+    lock(&context.failures).remove(&uid);
+    Ok(action)
+}
+
+async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action> {
+    let world = World::of(context, grant);
+    confirm(context, &world).await?;
+    let Judgement { verdict, plan, at } = world.judge(context);
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
-            apply::finish(&context, &world.grant).await?;
+            let grant = &world.grant;
+            let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+            let version = grant.resource_version().unwrap_or_default();
+            apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
             return Ok(Action::await_change());
         }
         Step::Close(children) | Step::Retire(children) => {
-            if let Err(error) = apply::close(&context, children).await {
-                report(&context, &world.grant, &verdict, Reason::RevocationFailed, &error).await;
+            if let Err(error) = apply::close(context, children).await {
+                report(context, &world.grant, &verdict, Reason::RevocationFailed, &error).await;
                 return Err(error);
             }
             None
         }
-        Step::Issue(issue) => Some(apply::issue(&context, &world, &verdict, &plan.status, issue).await),
-        Step::Rotate(rotate) => Some(apply::rotate(&context, &world, &verdict, &plan.status, rotate).await),
+        // The end of the sweep looks at every grant again.
+        Step::Issue(_) if !context.is_swept() => return Ok(Action::await_change()),
+        Step::Issue(issue) => Some(issue::issue(context, &world, &verdict, &plan.status, issue).await),
+        Step::Rotate(rotate) => Some(issue::rotate(context, &world, &verdict, &plan.status, rotate).await),
     };
-    let again = Action::requeue(Duration::from_secs(u64::try_from(plan.again_in).unwrap_or(1)));
     match written {
-        Some(written) => remember(&context, written?),
-        None if world.grant.status.as_ref() == Some(&plan.status) => return Ok(again),
-        None => remember(
-            &context,
-            apply::write_status(&context, &world.grant, &plan.status).await?,
-        ),
+        Some(Ok(grant)) => remember(context, grant),
+        Some(Err(error)) => return refused(context, &world, &verdict, error).await,
+        None if world.grant.status.as_ref() != Some(&plan.status) => {
+            let grant = apply::write_status(context, &world.grant, &plan.status).await?;
+            remember(context, grant);
+        }
+        None if plan.step == Step::Rest => return Ok(Action::requeue(until(at.plus(plan.again_in)))),
+        None => {}
     }
-    Ok(Action::requeue(Duration::from_secs(1)))
+    Ok(Action::requeue(AT_ONCE))
 }
 
-/// What follows an error: a second, and a look at everything anew.
-pub(crate) fn after_error(_: Arc<Guarded<AccessGrant>>, error: &apply::Error, _: Arc<Context>) -> Action {
-    Action::requeue(match error {
-        apply::Error::NameConflict(_) => Duration::from_secs(30),
-        _ => Duration::from_secs(2),
-    })
+/// From now until an instant; instants are whole seconds, and an end must not come a part of one late.
+fn until(due: Instant) -> Duration {
+    let left = due.timestamp().duration_since(jiff::Timestamp::now());
+    Duration::try_from(left)
+        .unwrap_or_default()
+        .max(Duration::from_millis(1))
+}
+
+/// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.
+async fn refused(context: &Context, world: &World, verdict: &Verdict, error: Error) -> Result<Action> {
+    let reason = match &error {
+        Error::NameConflict(_) => Reason::NameConflict,
+        Error::CeilingExceeded { .. } => Reason::CeilingExceeded,
+        Error::TokenTooLong(_) => Reason::Issuing,
+        _ => return Err(error),
+    };
+    let is_live = verdict
+        .kept
+        .status
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.activated_at.is_some());
+    if is_live {
+        // The credential in use goes on working.
+        return Err(error);
+    }
+    // The claim was written since the world was looked at.
+    let grant = newest_of(context, &world.grant).await?;
+    report(context, &grant, verdict, reason, &error).await;
+    Ok(Action::requeue(REFUSED))
+}
+
+/// It counts as absent: what hangs on it ends.
+async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action> {
+    let meta = &invalid.metadata;
+    let (uid, name) = (
+        meta.uid.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    );
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let mut children = context.cache.index.of_grant(&uid, &[]);
+    children.sort();
+    if !children.is_empty() {
+        tracing::warn!(namespace, name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
+        apply::close(context, &children).await?;
+    }
+    if meta.deletion_timestamp.is_some() {
+        let api: Api<kube::api::PartialObjectMeta<AccessGrant>> = Api::namespaced(context.client.clone(), &namespace);
+        let version = meta.resource_version.clone().unwrap_or_default();
+        apply::release(&api, &name, &version, meta.finalizers.as_deref().unwrap_or_default()).await?;
+    }
+    Ok(Action::requeue(UNREADABLE))
+}
+
+/// What follows an error: a pause that grows, and a look at everything anew.
+pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, error: &Error, context: Arc<Context>) -> Action {
+    if error.is_conflict() {
+        // Somebody wrote: the watch tells of it.
+        return Action::requeue(FIRST_PAUSE);
+    }
+    let mut failures = lock(&context.failures);
+    let count = failures.entry(object.uid().unwrap_or_default()).or_insert(0_u32);
+    let pause = FIRST_PAUSE
+        .saturating_mul(2_u32.saturating_pow(*count))
+        .min(LONGEST_PAUSE);
+    *count = count.saturating_add(1);
+    Action::requeue(pause)
 }
 
 /// The cache's grant, or the answer to a write of ours that the cache has not seen yet.
 fn newest(context: &Context, cached: Arc<AccessGrant>) -> Arc<AccessGrant> {
     let version = |grant: &AccessGrant| {
-        grant
-            .resource_version()
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or_default()
+        let version = grant.resource_version();
+        version.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
     };
     let mut written = lock(&context.written);
     let uid = cached.uid().unwrap_or_default();
@@ -94,16 +170,25 @@ fn remember(context: &Context, grant: AccessGrant) {
     lock(&context.written).insert(grant.uid().unwrap_or_default(), Arc::new(grant));
 }
 
+/// The grant as the API server has it: after a failed attempt neither cache nor memory need to have it.
+async fn newest_of(context: &Context, grant: &AccessGrant) -> Result<AccessGrant> {
+    let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+    apply::call("reading the grant", api.get(&grant.name_any())).await
+}
+
 /// Says in status what went wrong; what can't be written now is said by the next attempt.
-async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reason: Reason, error: &apply::Error) {
+async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reason: Reason, error: &Error) {
     let mut status: AccessGrantStatus = grant.status.clone().unwrap_or_default();
+    if reason != Reason::RevocationFailed {
+        status.identity = None;
+        status.credential = None;
+        status.children = Vec::new();
+    }
     let mut desired = conditions::of_grant(reason, &error.to_string());
-    desired.push(Desired::new(
-        types::APPROVED,
-        verdict.approved.status,
-        verdict.approved.reason.clone(),
-        verdict.approved.message.clone(),
-    ));
+    desired.push(Desired {
+        type_: types::APPROVED,
+        ..verdict.approved.clone()
+    });
     status.conditions = conditions::merge(&status.conditions, desired, grant.metadata.generation, now());
     if grant.status.as_ref() == Some(&status) {
         return;
@@ -115,18 +200,17 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
 }
 
 /// Asks the API server about deciders who are yet to be confirmed, in every namespace that the grant reaches.
-async fn confirm(context: &Context, world: &World) -> apply::Result<()> {
-    let (verdict, _) = world.judge(context);
-    for decision in &world.decisions {
+async fn confirm(context: &Context, world: &World) -> Result<()> {
+    let unconfirmed = world.judge(context).verdict.to_confirm;
+    for decision in world.decisions() {
         let uid = decision.uid().unwrap_or_default();
-        if verdict.to_confirm.contains(&uid) {
+        if unconfirmed.contains(&uid) {
             let answer = ask(context, &world.grant, decision).await?;
             lock(&context.confirmations).insert(uid, answer);
         }
     }
     Ok(())
 }
-
 async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) -> apply::Result<Confirmation> {
     let mut namespaces = grant.target_namespaces();
     namespaces.extend(grant.namespace());

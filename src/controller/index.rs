@@ -15,9 +15,14 @@ use crate::plan::Child;
 #[derive(Debug, Default)]
 pub(crate) struct Index(Mutex<Inner>);
 
+/// Kind, namespace and name.
+type Place = (ChildKind, String, String);
+
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<(ChildKind, String, String), Entry>,
+    entries: HashMap<Place, Entry>,
+    /// Where the objects of a grant are, by the grant's part of every reserved name.
+    of_grant: HashMap<String, HashSet<Place>>,
     /// UIDs that we saw go: a watch that lags may still tell of them.
     gone: HashSet<String>,
     stamp: u64,
@@ -42,9 +47,14 @@ impl Index {
 
     pub(crate) fn complete(&self, source: &str, begun: u64) {
         let mut inner = lock(&self.0);
-        inner
+        let stale = inner
             .entries
-            .retain(|_, entry| entry.source != source || entry.stamp >= begun);
+            .iter()
+            .filter(|(_, entry)| entry.source == source && entry.stamp < begun);
+        let stale: Vec<Place> = stale.map(|(place, _)| place.clone()).collect();
+        for place in stale {
+            inner.take(&place);
+        }
         inner.known.insert(source.to_owned());
     }
 
@@ -80,7 +90,7 @@ impl Index {
             source: source.to_owned(),
             stamp: inner.stamp,
         };
-        inner.entries.insert(key, entry);
+        inner.insert(key, entry);
     }
 
     pub(crate) fn remove(&self, kind: ChildKind, metadata: &ObjectMeta) {
@@ -93,7 +103,7 @@ impl Index {
         if let Some(uid) = &metadata.uid {
             inner.gone.remove(uid);
             if inner.entries.get(&key).is_some_and(|entry| &entry.child.uid == uid) {
-                inner.entries.remove(&key);
+                inner.take(&key);
             }
         }
     }
@@ -107,7 +117,7 @@ impl Index {
             .get(&key)
             .is_some_and(|entry| entry.child.uid == child.uid)
         {
-            inner.entries.remove(&key);
+            inner.take(&key);
             inner.gone.insert(child.uid.clone());
         }
     }
@@ -116,19 +126,74 @@ impl Index {
     pub(crate) fn of_grant(&self, uid: &str, recorded: &[ChildRef]) -> Vec<Child> {
         let key = grant_key(uid);
         let inner = lock(&self.0);
+        let by_key = inner.of_grant.get(&key).into_iter().flatten().cloned();
+        let by_record = recorded
+            .iter()
+            .map(|known| (known.kind, known.namespace.clone(), known.name.clone()));
+        let places: HashSet<Place> = by_key.chain(by_record).collect();
         let is_ours = |entry: &&Entry| {
             let annotated = entry.grant_uid.as_deref() == Some(uid);
             let named =
                 entry.child.kind == ChildKind::DeliverySecret || grant_key_of(&entry.child.name) == Some(key.as_str());
             named && (annotated || recorded.iter().any(|known| known.uid == entry.child.uid))
         };
-        inner
-            .entries
-            .values()
-            .filter(is_ours)
-            .map(|entry| entry.child.clone())
-            .collect()
+        let found = places.iter().filter_map(|place| inner.entries.get(place));
+        found.filter(is_ours).map(|entry| entry.child.clone()).collect()
     }
+
+    /// The objects whose name and annotation both speak of a grant that is not known, by that grant's UID. Delivery Secrets
+    /// of other names are not among them: their owner reference is their end.
+    pub(crate) fn orphans(&self, is_known: impl Fn(&str) -> bool) -> HashMap<String, Vec<Child>> {
+        let inner = lock(&self.0);
+        let mut orphans: HashMap<String, Vec<Child>> = HashMap::new();
+        for entry in inner.entries.values() {
+            let Some(uid) = entry.grant_uid.as_deref().filter(|uid| !is_known(uid)) else {
+                continue;
+            };
+            if grant_key_of(&entry.child.name) == Some(grant_key(uid).as_str()) {
+                orphans.entry(uid.to_owned()).or_default().push(entry.child.clone());
+            }
+        }
+        for children in orphans.values_mut() {
+            children.sort();
+        }
+        orphans
+    }
+
+    /// Whether anything of ours is in a namespace.
+    pub(crate) fn is_in_use(&self, namespace: &str) -> bool {
+        lock(&self.0).entries.keys().any(|(_, at, _)| at == namespace)
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, place: Place, entry: Entry) {
+        self.take(&place);
+        if let Some(key) = key_of(&entry) {
+            self.of_grant.entry(key).or_default().insert(place.clone());
+        }
+        self.entries.insert(place, entry);
+    }
+
+    fn take(&mut self, place: &Place) {
+        let Some(entry) = self.entries.remove(place) else {
+            return;
+        };
+        if let Some(key) = key_of(&entry)
+            && let Some(all) = self.of_grant.get_mut(&key)
+        {
+            all.remove(place);
+            if all.is_empty() {
+                self.of_grant.remove(&key);
+            }
+        }
+    }
+}
+
+/// The grant's part of reserved names, by the object's own name or its annotation.
+fn key_of(entry: &Entry) -> Option<String> {
+    let by_name = grant_key_of(&entry.child.name).map(str::to_owned);
+    by_name.or_else(|| entry.grant_uid.as_deref().map(grant_key))
 }
 
 /// A field manager other than ours that owns a Secret's data.

@@ -3,12 +3,20 @@
 
 mod apply;
 mod cache;
+mod credential;
+mod enrolments;
 mod grant;
+mod hold;
 mod index;
+mod issue;
+mod mapping;
 mod observe;
 mod probe;
+mod sweep;
+mod watches;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
@@ -45,9 +53,21 @@ pub struct Context {
     pub(crate) written: Mutex<HashMap<String, Arc<AccessGrant>>>,
     pub(crate) confirmations: Mutex<HashMap<String, Confirmation>>,
     pub(crate) probe: probe::Probe,
+    /// How often in a row the reconcile of a grant failed, by UID.
+    pub(crate) failures: Mutex<HashMap<String, u32>>,
+    swept: AtomicBool,
 }
 
 impl Context {
+    /// What should be gone was taken away once: before that nothing is issued.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.swept.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_swept(&self) {
+        self.swept.store(true, Ordering::Release);
+    }
+
     pub(crate) fn reserved_namespaces(&self) -> BTreeSet<String> {
         [self.settings.namespace.clone(), self.settings.identities.clone()].into()
     }
@@ -81,9 +101,13 @@ pub async fn run(
         written: Mutex::default(),
         confirmations: Mutex::default(),
         probe: probe::Probe::default(),
+        failures: Mutex::default(),
+        swept: AtomicBool::new(false),
     });
     let mut watches = cache.watch(pending, &client, &context.settings);
     let probing = tokio::spawn(probe::run(Arc::clone(&context)));
+    let sweeping = tokio::spawn(sweep::run(Arc::clone(&context)));
+    let holding = tokio::spawn(hold::run(Arc::clone(&context)));
     let queue = queue
         .take_until(Box::pin(shutdown))
         .map(Ok::<_, std::convert::Infallible>);
@@ -106,6 +130,8 @@ pub async fn run(
         () = reconciling => {}
         ended = watches.join_next() => anyhow::bail!("a watch ended: {ended:?}"),
     }
-    probing.abort();
+    for task in [probing, sweeping, holding] {
+        task.abort();
+    }
     Ok(())
 }

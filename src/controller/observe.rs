@@ -6,111 +6,120 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::cache::Cache;
-use super::{Context, lock, now};
+use super::cache::{Cache, Guarded, key_of};
+use super::{Context, lock, mapping, now};
 use crate::api::conditions::types;
-use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER, LABEL_ENROLMENT};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, ResolvedRule};
+use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER};
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
+    SubjectKind,
+};
 use crate::domain::approval::Confirmation;
 use crate::domain::ownership::Owners;
 use crate::domain::permission;
 use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
-use crate::plan::{Observed, Plan, plan};
+use crate::plan::{Child, Observed, Plan, plan};
 
 /// A look at the world for one grant; [`World::judge`] decides and plans from it.
 pub(crate) struct World {
     pub(crate) grant: Arc<AccessGrant>,
-    pub(crate) integration: Option<PartnerIntegration>,
-    owners: Vec<AccessOwner>,
-    pub(crate) decisions: Vec<AccessDecision>,
-    policies: Vec<AccessPolicy>,
+    integration: Option<Arc<Guarded<PartnerIntegration>>>,
+    owners: Vec<Arc<Guarded<AccessOwner>>>,
+    decisions: Vec<Arc<Guarded<AccessDecision>>>,
+    policies: Vec<Arc<Guarded<AccessPolicy>>>,
     namespaces: BTreeMap<String, Namespace>,
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
+    delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
     pub(crate) observed: Observed,
+}
+
+/// What a look at the world amounts to.
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) plan: Plan,
+    /// When the plan's `again_in` counts from.
+    pub(crate) at: Instant,
 }
 
 impl World {
     pub(crate) fn of(context: &Context, grant: Arc<AccessGrant>) -> Self {
         let cache = &context.cache;
-        let namespace = grant.namespace().unwrap_or_default();
-        let reference = ObjectRef::new(&grant.spec.integration_ref.name.0).within(&namespace);
-        let integration = cache.integrations.get(&reference).and_then(|it| it.0.clone().ok());
-        let mut reached: BTreeSet<String> = grant.target_namespaces().into_iter().collect();
-        reached.insert(namespace.clone());
-        let in_namespace =
-            |it: &&Arc<super::cache::Guarded<AccessDecision>>| it.namespace().as_deref() == Some(namespace.as_str());
+        let integration = mapping::integration_of(&grant);
+        let reached = reached(&grant);
+        let mut decisions = cache.decisions_of(SubjectKind::AccessGrant, &key_of(grant.as_ref()));
+        decisions.extend(cache.decisions_of(SubjectKind::PartnerIntegration, &integration));
         let roles = grant
             .spec
             .access
             .iter()
             .filter_map(|entry| entry.cluster_role_ref.as_ref());
-        let role = |name: &str| cache.cluster_roles.get(&ObjectRef::new(name));
         let cluster_roles = roles
-            .filter_map(|reference| role(&reference.name.0))
+            .filter_map(|reference| cache.cluster_roles.get(&ObjectRef::new(&reference.name.0)))
             .map(|role| {
-                (
-                    role.name_any(),
-                    permission::from_policy_rules(role.rules.as_deref().unwrap_or_default()),
-                )
+                let rules = permission::from_policy_rules(role.rules.as_deref().unwrap_or_default());
+                (role.name_any(), rules)
             })
             .collect();
-        let status = grant.status.clone().unwrap_or_default();
-        let uid = grant.uid().unwrap_or_default();
-        let delivery = status
-            .credential
-            .as_ref()
-            .map(|credential| credential.secret_namespace.clone());
-        let delivery_known =
-            delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, &context.settings.identities));
-        let observed = Observed {
-            children: cache.index.of_grant(&uid, &status.children),
-            delivery_known,
-            finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
-            rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
-        };
-        Self {
-            integration,
-            owners: cache.owners.state().iter().filter_map(|it| it.0.clone().ok()).collect(),
-            decisions: cache
-                .decisions
-                .state()
-                .iter()
-                .filter(in_namespace)
-                .filter_map(|it| it.0.clone().ok())
-                .collect(),
-            policies: cache
-                .policies
-                .state()
-                .iter()
-                .filter_map(|it| it.0.clone().ok())
-                .collect(),
-            namespaces: namespaces(context, &reached),
+        let observed = observed(context, &grant);
+        let mut world = Self {
+            integration: cache
+                .integrations
+                .get(&ObjectRef::new(&integration.1).within(&integration.0)),
+            owners: cache.owners.state(),
+            decisions,
+            policies: cache.policies.state(),
+            namespaces: reached.iter().filter_map(|name| namespace(cache, name)).collect(),
             cluster_roles,
+            delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
             observed,
             grant,
+        };
+        if world.reaches_secrets() {
+            let all = cache.delivery_secrets().into_iter();
+            let near = all.filter(|(namespace, _)| reached.contains(namespace));
+            world.delivery_secrets = near
+                .map(|(namespace, names)| (namespace, names.into_iter().collect()))
+                .collect();
         }
+        world
     }
 
-    pub(crate) fn judge(&self, context: &Context) -> (Verdict, Plan) {
+    /// The integration, where it exists and can be read.
+    pub(crate) fn integration(&self) -> Option<&PartnerIntegration> {
+        self.integration.as_ref().and_then(|it| it.0.as_ref().ok())
+    }
+
+    /// The decisions about the grant and its integration that can be read.
+    pub(crate) fn decisions(&self) -> Vec<&AccessDecision> {
+        self.decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect()
+    }
+
+    fn reaches_secrets(&self) -> bool {
+        let inline = self.grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
+        let inline = inline.flat_map(permission::from_rules);
+        let named = self.cluster_roles.values().flatten().cloned();
+        inline.chain(named).any(|rule| permission::reaches_secrets(&rule))
+    }
+
+    pub(crate) fn judge(&self, context: &Context) -> Judgement {
         let owners: Owners<'_> = self
             .owners
             .iter()
+            .filter_map(|it| it.0.as_ref().ok())
             .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
             .collect();
-        let confirmations: BTreeMap<String, Confirmation> = lock(&context.confirmations)
-            .iter()
-            .map(|(uid, answer)| (uid.clone(), answer.clone()))
-            .collect();
-        let decisions: Vec<&AccessDecision> = self.decisions.iter().collect();
-        let policies: Vec<&AccessPolicy> = self.policies.iter().collect();
+        let decisions = self.decisions();
+        let policies: Vec<&AccessPolicy> = self.policies.iter().filter_map(|it| it.0.as_ref().ok()).collect();
+        let confirmations = confirmations(context, &decisions);
         let seen = context.probe.seen();
         let reserved = context.reserved_namespaces();
+        let at = now();
         let facts = Facts {
-            now: now(),
+            now: at,
             grant: &self.grant,
-            integration: self.integration.as_ref(),
+            integration: self.integration(),
             owners: &owners,
             decisions: &decisions,
             confirmations: &confirmations,
@@ -118,63 +127,93 @@ impl World {
             namespaces: &self.namespaces,
             cluster_roles: &self.cluster_roles,
             reserved_namespaces: &reserved,
-            delivery_secrets: &BTreeMap::new(),
+            delivery_secrets: &self.delivery_secrets,
             earlier_siblings: self.earlier_siblings,
             admission_proved: seen.proved,
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);
         let plan = plan(&facts, &verdict, &self.observed, &context.settings.identities);
-        (verdict, plan)
+        Judgement { verdict, plan, at }
     }
 }
 
-fn namespaces(context: &Context, reached: &BTreeSet<String>) -> BTreeMap<String, Namespace> {
-    let cache = &context.cache;
-    let enrolled = |namespace: &str| {
-        cache.bindings.state().iter().any(|binding| {
-            let role = || cache.cluster_roles.get(&ObjectRef::new(&binding.role_ref.name));
-            let ours = binding.subjects.iter().flatten().any(|subject| {
-                subject.kind == "ServiceAccount"
-                    && subject.name == context.settings.service_account
-                    && subject.namespace.as_deref() == Some(context.settings.namespace.as_str())
-            });
-            ours && binding.namespace().as_deref() == Some(namespace)
-                && binding.role_ref.kind == "ClusterRole"
-                && binding.metadata.deletion_timestamp.is_none()
-                && role().is_some_and(|role| role.labels().contains_key(LABEL_ENROLMENT))
-        })
-    };
-    let known = reached
-        .iter()
-        .filter_map(|name| cache.namespaces.get(&ObjectRef::new(name)));
-    known
-        .map(|it| {
-            let name = it.name_any();
-            let namespace = Namespace {
-                uid: it.uid().unwrap_or_default(),
-                labels: it.labels().clone(),
-                enrolled: enrolled(&name),
-                terminating: it.metadata.deletion_timestamp.is_some(),
-            };
-            (name, namespace)
-        })
+/// The answers about deciders that were asked for already.
+fn confirmations(context: &Context, decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation> {
+    let known = lock(&context.confirmations);
+    let uids = decisions.iter().filter_map(|decision| decision.metadata.uid.clone());
+    uids.filter_map(|uid| known.get(&uid).map(|answer| (uid.clone(), answer.clone())))
         .collect()
+}
+
+/// Every namespace that the grant lies in or reaches.
+fn reached(grant: &AccessGrant) -> BTreeSet<String> {
+    let mut reached: BTreeSet<String> = grant.target_namespaces().into_iter().collect();
+    reached.extend(grant.namespace());
+    reached
+}
+
+fn observed(context: &Context, grant: &AccessGrant) -> Observed {
+    let (cache, identities) = (&context.cache, &context.settings.identities);
+    let status = grant.status.clone().unwrap_or_default();
+    let delivery = status
+        .credential
+        .as_ref()
+        .map(|credential| credential.secret_namespace.clone());
+    let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
+    let children = cache.index.of_grant(&grant.uid().unwrap_or_default(), &status.children);
+    let is_within_reach =
+        |child: &Child| &child.namespace == identities || !cache.enrolments.of(&child.namespace).is_empty();
+    let seen: BTreeSet<String> = children.iter().map(|child| child.uid.clone()).collect();
+    let (children, beyond_reach) = children.into_iter().partition(is_within_reach);
+    // Of all that is ours only delivery Secrets are told of by their label, which others can take off.
+    let recorded = status
+        .children
+        .into_iter()
+        .filter(|child| child.kind == ChildKind::DeliverySecret);
+    let unseen = recorded
+        .filter(|child| delivery_known && !seen.contains(&child.uid))
+        .map(Child::from);
+    Observed {
+        children,
+        unseen: unseen.filter(is_within_reach).collect(),
+        beyond_reach,
+        delivery_known,
+        finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
+        rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+    }
+}
+
+fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
+    let found = cache.namespaces.get(&ObjectRef::new(name))?;
+    let enrolments = cache.enrolments.of(name);
+    let enrols = enrolments
+        .iter()
+        .any(|it| !it.is_ending && cache.is_enrolment(&it.cluster_role));
+    let namespace = Namespace {
+        uid: found.uid().unwrap_or_default(),
+        labels: found.labels().clone(),
+        enrolled: enrols,
+        terminating: found.metadata.deletion_timestamp.is_some(),
+    };
+    Some((name.to_owned(), namespace))
 }
 
 /// Active grants of the same integration that are older, or as old and first by UID.
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
     let rank = |it: &AccessGrant| (it.metadata.creation_timestamp.as_ref().map(|time| time.0), it.uid());
     let is_active = |it: &AccessGrant| {
-        let conditions = it.status.iter().flat_map(|status| &status.conditions);
-        conditions
-            .into_iter()
-            .any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
     };
-    let all = cache.grants.state();
-    let siblings = all
-        .iter()
-        .filter_map(|it| it.0.as_ref().ok())
-        .filter(|it| it.namespace() == grant.namespace() && it.spec.integration_ref == grant.spec.integration_ref);
-    siblings.filter(|it| is_active(it) && rank(it) < rank(grant)).count()
+    let siblings = cache.grants_of(&mapping::integration_of(grant));
+    let siblings = siblings.iter().filter_map(|(namespace, name)| {
+        let sibling = cache.grants.get(&ObjectRef::new(name).within(namespace))?;
+        sibling
+            .0
+            .as_ref()
+            .ok()
+            .map(|it| is_active(it) && rank(it) < rank(grant))
+    });
+    siblings.filter(|is_earlier| *is_earlier).count()
 }

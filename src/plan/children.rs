@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding, RoleRef, Subject};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource as _;
 
 use crate::api::names;
 use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, Delivery, PartnerIntegration};
@@ -72,7 +73,7 @@ impl Site<'_> {
     #[must_use]
     pub fn service_account(&self, annotations: &BTreeMap<String, String>) -> ServiceAccount {
         ServiceAccount {
-            metadata: meta(self.identities, self.identity(), annotations),
+            metadata: self.meta(self.identities, self.identity(), annotations),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         }
@@ -86,7 +87,7 @@ impl Site<'_> {
             let Some(rules) = &entry.rules else { continue };
             let rules: Vec<_> = rules.iter().map(crate::api::v1alpha1::Rule::to_policy_rule).collect();
             for namespace in self.namespaces_of(index) {
-                let metadata = meta(
+                let metadata = self.meta(
                     &namespace,
                     reserved::access(self.uid(), self.activation, index),
                     annotations,
@@ -112,7 +113,7 @@ impl Site<'_> {
             };
             for namespace in self.namespaces_of(index) {
                 bindings.push(RoleBinding {
-                    metadata: meta(&namespace, name.clone(), annotations),
+                    metadata: self.meta(&namespace, name.clone(), annotations),
                     role_ref: RoleRef {
                         api_group: RBAC.to_owned(),
                         kind: kind.to_owned(),
@@ -134,7 +135,7 @@ impl Site<'_> {
     #[must_use]
     pub fn anchor_secret(&self, generation: i64, annotations: &BTreeMap<String, String>) -> Secret {
         Secret {
-            metadata: meta(self.identities, self.anchor(generation), annotations),
+            metadata: self.meta(self.identities, self.anchor(generation), annotations),
             type_: Some("wayleave.dev/anchor".to_owned()),
             ..Secret::default()
         }
@@ -145,7 +146,7 @@ impl Site<'_> {
     pub fn delivery_secret(&self, annotations: &BTreeMap<String, String>) -> Secret {
         let (namespace, name) = self.delivery();
         Secret {
-            metadata: meta(&namespace, name, annotations),
+            metadata: self.meta(&namespace, name, annotations),
             type_: Some("wayleave.dev/credential".to_owned()),
             ..Secret::default()
         }
@@ -188,6 +189,26 @@ impl Site<'_> {
         all.extend(anchors.map(|metadata| at(ChildKind::Anchor, &metadata, String::new())));
         all.sort();
         all
+    }
+
+    /// In the grant's own namespace the owner reference is the backstop: the garbage collector takes what we left.
+    fn meta(&self, namespace: &str, name: String, annotations: &BTreeMap<String, String>) -> ObjectMeta {
+        let owner = OwnerReference {
+            api_version: AccessGrant::api_version(&()).into_owned(),
+            kind: AccessGrant::kind(&()).into_owned(),
+            name: self.grant.metadata.name.clone().unwrap_or_default(),
+            uid: self.uid().to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        };
+        ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name),
+            labels: Some([(names::LABEL_MANAGED.to_owned(), "true".to_owned())].into()),
+            annotations: (!annotations.is_empty()).then(|| annotations.clone()),
+            owner_references: (namespace == self.own_namespace()).then(|| vec![owner]),
+            ..ObjectMeta::default()
+        }
     }
 
     fn namespaces_of(&self, index: usize) -> Vec<String> {
@@ -264,14 +285,4 @@ pub fn evidence(
         status.active_until.map(|until| until.to_string()),
     );
     all
-}
-
-fn meta(namespace: &str, name: String, annotations: &BTreeMap<String, String>) -> ObjectMeta {
-    ObjectMeta {
-        namespace: Some(namespace.to_owned()),
-        name: Some(name),
-        labels: Some([(names::LABEL_MANAGED.to_owned(), "true".to_owned())].into()),
-        annotations: (!annotations.is_empty()).then(|| annotations.clone()),
-        ..ObjectMeta::default()
-    }
 }

@@ -6,10 +6,11 @@
 pub mod children;
 mod outcome;
 mod step;
+mod summary;
 #[cfg(test)]
 mod tests;
 
-use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, Instant};
+use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, ChildRef, Instant};
 use crate::domain::lifetime::TokenAsk;
 
 pub use outcome::{Minted, issued, rotated};
@@ -37,11 +38,28 @@ pub struct Child {
     pub foreign_writer: Option<String>,
 }
 
+impl From<ChildRef> for Child {
+    fn from(child: ChildRef) -> Self {
+        Self {
+            kind: child.kind,
+            namespace: child.namespace,
+            name: child.name,
+            uid: child.uid,
+            content: String::new(),
+            foreign_writer: None,
+        }
+    }
+}
+
 /// What is there of one grant, and what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Every object of the grant: by reserved name, and by recorded UID or our annotation.
     pub children: Vec<Child>,
+    /// Recorded objects that nobody sees, though the operator may look there: without their label they are not told of.
+    pub unseen: Vec<Child>,
+    /// Objects of the grant in namespaces that don't let the operator in any more.
+    pub beyond_reach: Vec<Child>,
     /// Whether the namespace of the delivery Secret is watched by now: if not, its absence means nothing.
     pub delivery_known: bool,
     /// Our finalizer is on the grant.
@@ -72,7 +90,7 @@ pub enum Step {
     Issue(Issue),
     /// Deliver another token.
     Rotate(Rotate),
-    /// Take away anchors of tokens that are no longer delivered.
+    /// Take away what is of no use any more: anchors of tokens that are not delivered, and what an earlier activation left.
     Retire(Vec<Child>),
     /// Let the grant go.
     Finish,

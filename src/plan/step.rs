@@ -1,7 +1,7 @@
 //! Chooses the one next step.
 
 use super::children::{Expected, Site};
-use super::{Child, Issue, LOOK_AGAIN, Observed, Plan, REACTIVATE_AFTER, Rotate, Step};
+use super::{Child, Issue, LOOK_AGAIN, Observed, Plan, REACTIVATE_AFTER, Rotate, Step, summary};
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, CredentialStatus, Identity, Instant, PreviousCredential};
 use crate::domain::conditions::{self, Desired};
@@ -53,18 +53,23 @@ impl Planner<'_> {
         let mut status = self.verdict.kept.status.clone();
         forget_access(&mut status);
         let deleting = self.facts.grant.metadata.deletion_timestamp.is_some();
-        let step = match (self.sorted().is_empty(), deleting && self.observed.finalizer) {
-            (false, _) => Step::Close(self.sorted()),
+        let leftovers = self.leftovers();
+        let step = match (leftovers.is_empty(), deleting && self.observed.finalizer) {
+            (false, _) => Step::Close(leftovers),
             (true, true) => Step::Finish,
             (true, false) => Step::Rest,
         };
-        self.done(step, status, self.verdict.reason, &self.verdict.message)
+        let mut message = self.verdict.message.clone();
+        if let Some(residue) = self.residue() {
+            message = format!("{message}; {residue}");
+        }
+        self.done(step, status, self.verdict.reason, &message)
     }
 
     /// No activation stands: what an interrupted one left goes first.
     fn begin(&self, until: Instant, hard_expiry: bool) -> Plan {
         let mut status = self.verdict.kept.status.clone();
-        let leftovers = self.sorted();
+        let leftovers = self.leftovers();
         if !leftovers.is_empty() {
             forget_access(&mut status);
             return self.done(
@@ -143,13 +148,13 @@ impl Planner<'_> {
         let delivered = credential.delivered_generation;
         let expected = site.expected(&[delivered]);
         let changed = status.digest.as_deref() != Some(identity.digest.as_str());
-        if let Some(drift) = self.drift(&site, &expected) {
+        if let Some(drift) = self.drift(&expected) {
             return self.end_activation(status, &drift, !changed);
         }
         if site.delivery() != (credential.secret_namespace.clone(), credential.secret_name.clone()) {
             return self.end_activation(status, "the credential is to be delivered elsewhere", false);
         }
-        let retired = self.retired(&site, &credential);
+        let retired = self.retired(&site, &credential, &expected);
         if !retired.is_empty() {
             let mut status = status;
             if let Some(credential) = &mut status.credential {
@@ -224,10 +229,8 @@ impl Planner<'_> {
                 .expires_at
                 .is_none_or(|expires| !lifetime::is_hard(expires, until));
         let tampered = self
-            .observed
-            .children
-            .iter()
-            .any(|child| child.kind == ChildKind::DeliverySecret && child.foreign_writer.is_some());
+            .tampered_until_replaced(credential)
+            .is_some_and(|due| due <= self.facts.now);
         if asked || respecified || outlives || tampered {
             return Some(true);
         }
@@ -237,8 +240,17 @@ impl Planner<'_> {
             .map(|_| false)
     }
 
-    /// Anchors of generations that are neither delivered nor in their overlap.
-    fn retired(&self, site: &Site<'_>, credential: &CredentialStatus) -> Vec<Child> {
+    /// Somebody else wrote into the delivery Secret: when it is replaced, at most once a minute.
+    fn tampered_until_replaced(&self, credential: &CredentialStatus) -> Option<Instant> {
+        let is_tampered = |child: &Child| child.kind == ChildKind::DeliverySecret && child.foreign_writer.is_some();
+        let earliest = credential
+            .issued_at
+            .map_or(self.facts.now, |issued| issued.plus(REACTIVATE_AFTER));
+        self.observed.children.iter().any(is_tampered).then_some(earliest)
+    }
+
+    /// Anchors of generations that are neither delivered nor in their overlap, and what is of no activation that stands.
+    fn retired(&self, site: &Site<'_>, credential: &CredentialStatus, expected: &[Expected]) -> Vec<Child> {
         let overlapping = credential
             .previous
             .as_ref()
@@ -248,17 +260,23 @@ impl Planner<'_> {
             overlapping.map(|previous| previous.generation),
         ];
         let uid = self.facts.grant.metadata.uid.as_deref().unwrap_or_default();
-        let is_kept = |name: &str| {
-            let generation = names::generation_of(name, uid, site.activation);
-            generation.is_some() && kept.contains(&generation)
+        let is_kept = |child: &Child| {
+            if child.kind == ChildKind::Anchor {
+                let generation = names::generation_of(&child.name, uid, site.activation);
+                return generation.is_some() && kept.contains(&generation);
+            }
+            let place = (child.kind, &child.namespace, &child.name);
+            expected
+                .iter()
+                .any(|want| (want.kind, &want.namespace, &want.name) == place)
         };
         let mut all = self.sorted();
-        all.retain(|child| child.kind == ChildKind::Anchor && !is_kept(&child.name));
+        all.retain(|child| !is_kept(child));
         all
     }
 
-    /// What is missing, altered or too much, in words; anchors that are too much are retired, not drift.
-    fn drift(&self, site: &Site<'_>, expected: &[Expected]) -> Option<String> {
+    /// What is missing or altered, in words; what is too much is retired.
+    fn drift(&self, expected: &[Expected]) -> Option<String> {
         let found = &self.observed.children;
         for want in expected {
             let same = |child: &&Child| {
@@ -273,19 +291,7 @@ impl Planner<'_> {
                 Some(_) => {}
             }
         }
-        let _ = site;
-        let surplus = self.sorted().into_iter().find(|child| {
-            child.kind != ChildKind::Anchor
-                && !expected
-                    .iter()
-                    .any(|want| want.kind == child.kind && want.namespace == child.namespace && want.name == child.name)
-        });
-        surplus.map(|child| {
-            format!(
-                "{:?} {}/{} is of no activation that stands",
-                child.kind, child.namespace, child.name
-            )
-        })
+        None
     }
 
     fn is_recorded(&self, child: &Child) -> bool {
@@ -304,7 +310,7 @@ impl Planner<'_> {
         let earliest = claimed_at.map(|claimed| claimed.plus(REACTIVATE_AFTER));
         status.not_before = earliest.filter(|at| drifted && self.facts.now < *at);
         let words = format!("{why}: the activation ends and a new one begins");
-        let mut plan = self.done(Step::Close(self.sorted()), status, Reason::Issuing, &words);
+        let mut plan = self.done(Step::Close(self.leftovers()), status, Reason::Issuing, &words);
         plan.again_in = 1;
         plan
     }
@@ -317,6 +323,7 @@ impl Planner<'_> {
         });
         status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
         status.observed_generation = generation;
+        status.summary = Some(summary::of(self.facts, &status));
         let again_in = self.again_in(&status);
         Plan { step, status, again_in }
     }
@@ -328,7 +335,14 @@ impl Planner<'_> {
             .and_then(|credential| credential.previous.as_ref())
             .map(|previous| previous.retire_at);
         let rotation = credential.and_then(|credential| credential.rotates_at);
-        let due = [self.verdict.next_change, rotation, retirement, status.not_before];
+        let tampered = credential.and_then(|credential| self.tampered_until_replaced(credential));
+        let due = [
+            self.verdict.next_change,
+            rotation,
+            retirement,
+            tampered,
+            status.not_before,
+        ];
         let due = due
             .into_iter()
             .flatten()
@@ -341,6 +355,30 @@ impl Planner<'_> {
             LOOK_AGAIN * 60
         };
         due.map_or(longest, |left| left.min(longest)).max(1)
+    }
+
+    /// Everything that is to go, in order.
+    fn leftovers(&self) -> Vec<Child> {
+        let mut all = self.sorted();
+        all.extend(self.observed.unseen.iter().cloned());
+        all.sort();
+        all
+    }
+
+    /// What can't be taken away, in words. It names an identity that is gone, whose name never comes back.
+    fn residue(&self) -> Option<String> {
+        let left: Vec<String> = self
+            .observed
+            .beyond_reach
+            .iter()
+            .map(|child| format!("{:?} {}/{}", child.kind, child.namespace, child.name))
+            .collect();
+        (!left.is_empty()).then(|| {
+            format!(
+                "left behind where the operator has no rights, of no use without the identity, which is gone: {}",
+                left.join(", ")
+            )
+        })
     }
 
     fn sorted(&self) -> Vec<Child> {

@@ -221,6 +221,11 @@ impl World {
         active.is_some_and(|condition| condition.status == "True")
     }
 
+    fn delivered(&self) -> i64 {
+        let credential = self.grant.status.as_ref().and_then(|status| status.credential.as_ref());
+        credential.map_or(0, |credential| credential.delivered_generation)
+    }
+
     fn of_kind(&self, kind: ChildKind) -> usize {
         self.observed.children.iter().filter(|child| child.kind == kind).count()
     }
@@ -370,6 +375,9 @@ fn a_foreign_writer_of_the_secret_means_another_token() {
         .find(|child| child.kind == ChildKind::DeliverySecret)
         .unwrap();
     secret.foreign_writer = Some("kubectl-edit".to_owned());
+    let plan = world.settle();
+    assert_eq!((world.delivered(), plan.again_in), (1, 60), "at most once a minute");
+    world.now = world.now.plus(60);
     world.settle();
     assert_eq!(
         world
@@ -384,6 +392,57 @@ fn a_foreign_writer_of_the_secret_means_another_token() {
         2
     );
     assert_eq!(world.of_kind(ChildKind::Anchor), 1);
+}
+
+#[test]
+fn what_an_earlier_activation_left_is_retired_and_the_one_that_stands_stays() {
+    let mut world = World::new();
+    world.settle();
+    let name = crate::domain::names::identity(crate::domain::fixtures::GRANT_UID, 9);
+    let late = world.make(ChildKind::ServiceAccount, IDENTITIES.to_owned(), name, String::new());
+    assert_eq!(world.look().1.step, Step::Retire(vec![late]));
+    world.settle();
+    assert!(world.is_active() && world.delivered() == 1);
+}
+
+#[test]
+fn a_secret_that_lost_its_label_goes_by_its_record() {
+    let mut world = World::new();
+    world.settle();
+    let is_secret = |child: &Child| child.kind == ChildKind::DeliverySecret;
+    let secret = world
+        .observed
+        .children
+        .iter()
+        .find(|child| is_secret(child))
+        .cloned()
+        .unwrap();
+    world.observed.children.retain(|child| !is_secret(child));
+    world.observed.unseen = vec![secret.clone()];
+    let Step::Close(children) = world.look().1.step else {
+        panic!("the activation ends")
+    };
+    assert!(children.contains(&secret));
+}
+
+#[test]
+fn what_is_beyond_reach_is_named_and_holds_nothing_up() {
+    let mut world = World::new();
+    world.settle();
+    world.observed.beyond_reach = vec![world.observed.children.remove(0)];
+    world.grant.metadata.deletion_timestamp = world.grant.metadata.creation_timestamp.clone();
+    assert!(
+        matches!(world.look().1.step, Step::Close(_)),
+        "what is in reach goes first"
+    );
+    world.observed.children.clear();
+    let plan = world.look().1;
+    assert_eq!(plan.step, Step::Finish);
+    assert!(
+        plan.status.conditions[0]
+            .message
+            .contains("left behind where the operator has no rights")
+    );
 }
 
 #[test]

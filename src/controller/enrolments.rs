@@ -1,0 +1,115 @@
+//! Which namespaces let the operator in: the RoleBindings that name it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt as _;
+
+use super::{Settings, lock};
+use crate::api::names::FINALIZER;
+
+/// A RoleBinding that gives the operator a ClusterRole in a namespace; whether it enrols depends on that ClusterRole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Enrolment {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) resource_version: String,
+    pub(crate) cluster_role: String,
+    /// It is being deleted, and still gives what it gives.
+    pub(crate) is_ending: bool,
+    pub(crate) finalizers: Vec<String>,
+}
+
+impl Enrolment {
+    /// Reads a binding; none where it doesn't give the operator a ClusterRole.
+    pub(crate) fn of(binding: &RoleBinding, settings: &Settings) -> Option<Self> {
+        let is_ours = binding.subjects.iter().flatten().any(|subject| {
+            subject.kind == "ServiceAccount"
+                && subject.name == settings.service_account
+                && subject.namespace.as_deref() == Some(settings.namespace.as_str())
+        });
+        let namespace = binding.namespace()?;
+        // The operator's own bindings in these namespaces are the installation's.
+        let is_installed = namespace == settings.namespace || namespace == settings.identities;
+        (is_ours && !is_installed && binding.role_ref.kind == "ClusterRole").then(|| Self {
+            namespace,
+            name: binding.name_any(),
+            resource_version: binding.resource_version().unwrap_or_default(),
+            cluster_role: binding.role_ref.name.clone(),
+            is_ending: binding.metadata.deletion_timestamp.is_some(),
+            finalizers: binding.finalizers().to_vec(),
+        })
+    }
+
+    /// Our finalizer is on it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.finalizers.iter().any(|name| name == FINALIZER)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Enrolments(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    current: HashMap<String, HashMap<String, Enrolment>>,
+    /// Filled by a new listing, until it is complete.
+    listing: Option<HashMap<String, HashMap<String, Enrolment>>>,
+}
+
+impl Enrolments {
+    pub(crate) fn begin(&self) {
+        lock(&self.0).listing = Some(HashMap::new());
+    }
+
+    pub(crate) fn listed(&self, enrolment: Enrolment) {
+        if let Some(listing) = &mut lock(&self.0).listing {
+            let of_namespace = listing.entry(enrolment.namespace.clone()).or_default();
+            of_namespace.insert(enrolment.name.clone(), enrolment);
+        }
+    }
+
+    pub(crate) fn complete(&self) {
+        let mut inner = lock(&self.0);
+        if let Some(listing) = inner.listing.take() {
+            inner.current = listing;
+        }
+    }
+
+    /// Takes in a change of a binding; says whether an enrolment changed by it.
+    pub(crate) fn put(&self, namespace: &str, name: &str, now: Option<Enrolment>) -> bool {
+        let mut inner = lock(&self.0);
+        let before = match &now {
+            Some(enrolment) => {
+                let of_namespace = inner.current.entry(namespace.to_owned()).or_default();
+                of_namespace.insert(name.to_owned(), enrolment.clone())
+            }
+            None => inner.current.get_mut(namespace).and_then(|all| all.remove(name)),
+        };
+        before != now
+    }
+
+    /// The enrolments of a namespace, sorted by name.
+    pub(crate) fn of(&self, namespace: &str) -> Vec<Enrolment> {
+        let inner = lock(&self.0);
+        let mut found: Vec<Enrolment> = inner
+            .current
+            .get(namespace)
+            .into_iter()
+            .flat_map(HashMap::values)
+            .cloned()
+            .collect();
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
+    }
+
+    /// Every enrolment, sorted.
+    pub(crate) fn all(&self) -> Vec<Enrolment> {
+        let namespaces: Vec<String> = lock(&self.0).current.keys().cloned().collect();
+        let mut found: Vec<Enrolment> = namespaces.iter().flat_map(|namespace| self.of(namespace)).collect();
+        found.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+        found
+    }
+}

@@ -1,0 +1,275 @@
+//! Makes access and renews credentials: each object by POST, the bindings last. Does I/O.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::apply::{self, Error, Result, call, patch_params, post, set_finalizers, write_status};
+use super::credential::mint;
+use super::observe::World;
+use super::watches::source_of_deliveries;
+use super::{Context, now};
+use crate::api::conditions::{Reason, types};
+use crate::api::names::FINALIZER;
+use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, ChildRef};
+use crate::domain::conditions;
+use crate::domain::verdict::Verdict;
+use crate::plan::children::{Site, binding_content, evidence, role_content};
+use crate::plan::{Child, Issue, Rotate, issued, rotated};
+
+/// A conversation with the API server about one grant: what was made in it goes again when it fails.
+struct Making<'a> {
+    context: &'a Context,
+    made: Vec<ChildRef>,
+}
+
+/// Makes everything of an activation: claim, identity, roles, anchor, token, delivery, and the bindings last.
+///
+/// # Errors
+/// Whatever went wrong; what had been made is taken away again, as far as that is possible.
+pub(crate) async fn issue(
+    context: &Context,
+    world: &World,
+    verdict: &Verdict,
+    claim: &AccessGrantStatus,
+    issue: &Issue,
+) -> Result<AccessGrant> {
+    let integration = world
+        .integration()
+        .ok_or(Error::Incomplete("the integration is gone"))?;
+    let site = |grant| Site {
+        grant,
+        activation: issue.activation,
+        identities: &context.settings.identities,
+    };
+    let notes = evidence(&world.grant, integration, claim);
+    if was_refused(&world.grant) {
+        rehearse(context, &site(&world.grant), &notes).await?;
+    }
+    let mut grant = AccessGrant::clone(&world.grant);
+    if issue.add_finalizer {
+        let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+        let finalizers = [grant.finalizers(), &[FINALIZER.to_owned()]].concat();
+        let version = grant.resource_version().unwrap_or_default();
+        grant = set_finalizers(&api, &grant.name_any(), &version, &finalizers).await?;
+    }
+    let grant = write_status(context, &grant, claim).await?;
+    let mut making = Making {
+        context,
+        made: Vec::new(),
+    };
+    match making.all(&grant, &site(&grant), verdict, claim, issue, &notes).await {
+        Ok(grant) => Ok(grant),
+        Err(error) => {
+            making.undo().await?;
+            Err(error)
+        }
+    }
+}
+
+impl Making<'_> {
+    async fn all(
+        &mut self,
+        grant: &AccessGrant,
+        site: &Site<'_>,
+        verdict: &Verdict,
+        claim: &AccessGrantStatus,
+        issue: &Issue,
+        notes: &BTreeMap<String, String>,
+    ) -> Result<AccessGrant> {
+        let nothing = String::new;
+        let account = site.service_account(notes);
+        let account = self
+            .create(ChildKind::ServiceAccount, "serviceaccounts", account, |_| nothing())
+            .await?;
+        for role in site.roles(notes) {
+            self.create(ChildKind::Role, "roles", role, role_content).await?;
+        }
+        let generation = claim.credential.as_ref().map_or(1, |credential| credential.generation);
+        let anchor = site.anchor_secret(generation, notes);
+        let anchor = self.create(ChildKind::Anchor, "secrets", anchor, |_| nothing()).await?;
+        let (minted, data) = mint(self.context, grant, &account, &anchor, issue.token, issue.until).await?;
+        let mut delivery = site.delivery_secret(notes);
+        delivery.data = Some(data);
+        let namespace = delivery.namespace().unwrap_or_default();
+        let source = source_of_deliveries(&namespace, &self.context.settings.identities);
+        self.create(ChildKind::DeliverySecret, &source, delivery, |_| nothing())
+            .await?;
+        for binding in site.bindings(notes) {
+            self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
+                .await?;
+        }
+        let status = issued(claim, verdict, issue.until, &minted, self.made.clone(), now());
+        write_status(self.context, grant, &status).await
+    }
+
+    async fn create<K>(
+        &mut self,
+        kind: ChildKind,
+        source: &str,
+        object: K,
+        content: impl Fn(&K) -> String,
+    ) -> Result<ChildRef>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
+    {
+        let created = post_one(self.context, kind, &object, &post()).await?;
+        self.context
+            .cache
+            .index
+            .put(source, kind, created.meta(), content(&created));
+        let child = ChildRef {
+            kind,
+            namespace: created.namespace().unwrap_or_default(),
+            name: created.name_any(),
+            uid: created.uid().unwrap_or_default(),
+        };
+        self.made.push(child.clone());
+        Ok(child)
+    }
+
+    /// Takes away what was made, bindings first.
+    async fn undo(&mut self) -> Result<()> {
+        let mut children: Vec<Child> = self.made.drain(..).map(Child::from).collect();
+        children.sort();
+        apply::close(self.context, &children).await
+    }
+}
+
+/// Creates one object; says which refusals are nobody's passing trouble.
+async fn post_one<K>(context: &Context, kind: ChildKind, object: &K, params: &PostParams) -> Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
+{
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let what = format!("{kind:?} {namespace}/{name}");
+    match call(what.clone(), api.create(params, object)).await {
+        Err(Error::Call {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_already_exists() => Err(Error::NameConflict(what)),
+        Err(Error::Call {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_forbidden() => Err(Error::CeilingExceeded {
+            what,
+            why: status.message.clone(),
+        }),
+        other => other,
+    }
+}
+
+/// The last attempt was refused for good.
+fn was_refused(grant: &AccessGrant) -> bool {
+    let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
+    let active = conditions::find(conditions.unwrap_or_default(), types::ACTIVE);
+    let refused = [Reason::NameConflict.as_str(), Reason::CeilingExceeded.as_str()];
+    active.is_some_and(|condition| refused.contains(&condition.reason.as_str()))
+}
+
+/// Asks, without writing, whether what was refused before would be refused again: one attempt makes and removes a lot.
+async fn rehearse(context: &Context, site: &Site<'_>, notes: &BTreeMap<String, String>) -> Result<()> {
+    let dry = PostParams {
+        dry_run: true,
+        ..post()
+    };
+    for role in site.roles(notes) {
+        post_one(context, ChildKind::Role, &role, &dry).await?;
+    }
+    post_one(context, ChildKind::DeliverySecret, &site.delivery_secret(notes), &dry).await?;
+    // A Role of ours isn't there yet: its binding can't be asked about.
+    let bindings = site.bindings(notes);
+    for binding in bindings.iter().filter(|binding| binding.role_ref.kind == "ClusterRole") {
+        post_one(context, ChildKind::RoleBinding, binding, &dry).await?;
+    }
+    Ok(())
+}
+
+/// Delivers another token, bound to an anchor of its own.
+///
+/// # Errors
+/// Whatever went wrong. The claimed generation is never delivered then: the next attempt takes another.
+pub(crate) async fn rotate(
+    context: &Context,
+    world: &World,
+    verdict: &Verdict,
+    claim: &AccessGrantStatus,
+    rotate: &Rotate,
+) -> Result<AccessGrant> {
+    let integration = world
+        .integration()
+        .ok_or(Error::Incomplete("the integration is gone"))?;
+    let identity = claim
+        .identity
+        .as_ref()
+        .ok_or(Error::Incomplete("no identity is on record"))?;
+    let recorded = |kind| {
+        let found = claim.children.iter().find(|child| child.kind == kind);
+        found.ok_or(Error::Incomplete("a child is not on record"))
+    };
+    let (account, delivery) = (
+        recorded(ChildKind::ServiceAccount)?,
+        recorded(ChildKind::DeliverySecret)?,
+    );
+    let grant = write_status(context, &world.grant, claim).await?;
+    let site = Site {
+        grant: &grant,
+        activation: identity.activation,
+        identities: &context.settings.identities,
+    };
+    let mut making = Making {
+        context,
+        made: Vec::new(),
+    };
+    let anchor = site.anchor_secret(rotate.generation, &evidence(&grant, integration, claim));
+    let anchor = making
+        .create(ChildKind::Anchor, "secrets", anchor, |_| String::new())
+        .await?;
+    let minted = match mint(context, &grant, account, &anchor, rotate.token, rotate.until).await {
+        Ok((minted, data)) => deliver(context, delivery, &data).await.map(|()| minted),
+        Err(error) => Err(error),
+    };
+    let minted = match minted {
+        Ok(minted) => minted,
+        // A token whose answer was lost dies with its anchor; a Secret that was written in spite of the error is not
+        // trusted either: the next rotation is due at once, and writes it again.
+        Err(error) => {
+            making.undo().await?;
+            return Err(error);
+        }
+    };
+    let answers = rotate.answers.clone();
+    let status = rotated(claim, verdict, rotate.until, &minted, anchor, answers, now());
+    write_status(context, &grant, &status).await
+}
+
+/// Replaces the data of a delivery Secret, keys that others put there included, if it still is the one on record.
+async fn deliver(context: &Context, delivery: &ChildRef, data: &super::credential::Delivery) -> Result<()> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &delivery.namespace);
+    // The error could quote what it failed on.
+    let operations: json_patch::Patch = serde_json::from_value(json!([
+        {"op": "test", "path": "/metadata/uid", "value": delivery.uid},
+        {"op": "add", "path": "/data", "value": data},
+    ]))
+    .map_err(|_| Error::Incomplete("the credential can't be written as JSON"))?;
+    let patch = Patch::Json::<()>(operations);
+    let written = call(
+        "delivering the credential",
+        api.patch(&delivery.name, &patch_params(), &patch),
+    )
+    .await?;
+    let source = source_of_deliveries(&delivery.namespace, &context.settings.identities);
+    context
+        .cache
+        .index
+        .put(&source, ChildKind::DeliverySecret, written.meta(), String::new());
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Which grants a change touches. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, PartnerIntegration, SubjectKind};
+use crate::domain::ownership;
+
+/// A namespaced object: its namespace and name.
+pub(crate) type Key = (String, String);
+
+/// Objects by what they refer to, so that the referrers of an object are found without a scan.
+#[derive(Debug)]
+pub(crate) struct Referrers<T> {
+    of: HashMap<T, BTreeSet<Key>>,
+    target: HashMap<Key, T>,
+}
+
+impl<T> Default for Referrers<T> {
+    fn default() -> Self {
+        Self {
+            of: HashMap::new(),
+            target: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Referrers<T> {
+    /// The object refers to `target` now, or to nothing.
+    pub(crate) fn put(&mut self, object: Key, target: Option<T>) {
+        if let Some(before) = self.target.remove(&object)
+            && let Some(all) = self.of.get_mut(&before)
+        {
+            all.remove(&object);
+            if all.is_empty() {
+                self.of.remove(&before);
+            }
+        }
+        if let Some(target) = target {
+            self.of.entry(target.clone()).or_default().insert(object.clone());
+            self.target.insert(object, target);
+        }
+    }
+
+    /// Forgets every object that is not there any more.
+    pub(crate) fn retain(&mut self, is_there: impl Fn(&Key) -> bool) {
+        let gone: Vec<Key> = self.target.keys().filter(|key| !is_there(key)).cloned().collect();
+        for object in gone {
+            self.put(object, None);
+        }
+    }
+
+    /// The objects that refer to `target`, sorted.
+    pub(crate) fn of(&self, target: &T) -> Vec<Key> {
+        self.of.get(target).into_iter().flatten().cloned().collect()
+    }
+}
+
+/// The integration that a grant refers to.
+pub(crate) fn integration_of(grant: &AccessGrant) -> Key {
+    let namespace = grant.metadata.namespace.clone().unwrap_or_default();
+    (namespace, grant.spec.integration_ref.name.0.clone())
+}
+
+/// What a decision is about.
+pub(crate) fn subject_of(decision: &AccessDecision) -> (SubjectKind, Key) {
+    let namespace = decision.metadata.namespace.clone().unwrap_or_default();
+    let subject = &decision.spec.subject;
+    (subject.kind, (namespace, subject.name.0.clone()))
+}
+
+/// Whether a grant lies in a namespace or reaches it.
+pub(crate) fn touches_namespace(grant: &AccessGrant, namespace: &str) -> bool {
+    grant.metadata.namespace.as_deref() == Some(namespace)
+        || grant
+            .spec
+            .access
+            .iter()
+            .any(|entry| entry.namespaces.iter().any(|name| name.0 == namespace))
+}
+
+/// Whether a grant gives a ClusterRole.
+pub(crate) fn gives_cluster_role(grant: &AccessGrant, role: &str) -> bool {
+    let mut references = grant
+        .spec
+        .access
+        .iter()
+        .filter_map(|entry| entry.cluster_role_ref.as_ref());
+    references.any(|reference| reference.name.0 == role)
+}
+
+/// Whether an AccessOwner is accountable for an integration.
+pub(crate) fn is_owned_by(integration: &PartnerIntegration, owner: &str) -> bool {
+    ownership::names(integration).contains(&owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fixtures::{at, decision, grant, integration};
+
+    fn key(name: &str) -> Key {
+        ("payments".to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn referrers_follow_their_targets() {
+        let mut referrers = Referrers::default();
+        referrers.put(key("a"), Some("x"));
+        referrers.put(key("b"), Some("x"));
+        assert_eq!(referrers.of(&"x"), [key("a"), key("b")]);
+        referrers.put(key("a"), Some("y"));
+        assert_eq!(
+            (referrers.of(&"x"), referrers.of(&"y")),
+            (vec![key("b")], vec![key("a")])
+        );
+        referrers.retain(|object| object == &key("a"));
+        assert!(referrers.of(&"x").is_empty() && referrers.of.len() == 1);
+        referrers.put(key("a"), None);
+        assert!(referrers.of.is_empty() && referrers.target.is_empty());
+    }
+
+    #[test]
+    fn a_grant_is_touched_by_what_it_refers_to() {
+        let grant = grant();
+        assert_eq!(integration_of(&grant), key("acme-billing"));
+        assert!(touches_namespace(&grant, "payments") && !touches_namespace(&grant, "other"));
+        assert!(!gives_cluster_role(&grant, "wayleave-read"));
+        let (alice, eve) = ("alice", "eve");
+        assert!(is_owned_by(&integration(), alice) && !is_owned_by(&integration(), eve));
+    }
+
+    #[test]
+    fn a_decision_is_about_its_subject() {
+        let one = decision(
+            "one",
+            "Deny",
+            "dave",
+            "sha256:0",
+            &at("2026-12-01T00:00:00Z").to_string(),
+        );
+        let (kind, (_, name)) = subject_of(&one);
+        assert_eq!(
+            (kind, name),
+            (SubjectKind::AccessGrant, "acme-billing-reader".to_owned())
+        );
+    }
+}

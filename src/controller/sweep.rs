@@ -1,0 +1,105 @@
+//! Before anything is issued, and whenever something is there whose grant is not: what should be gone is taken away.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::api::{ListParams, PartialObjectMeta};
+use kube::{Api, ResourceExt as _};
+
+use super::observe::World;
+use super::{Context, apply};
+use crate::api::v1alpha1::AccessGrant;
+use crate::domain::verdict::Access;
+use crate::plan::Child;
+
+/// A sweep is repeated at least this often.
+const AGAIN: Duration = Duration::from_mins(10);
+/// How often it is seen whether everything was read.
+const SOON: Duration = Duration::from_millis(50);
+/// The pause after a listing that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// So many grants are closed at once.
+const AT_ONCE: usize = 16;
+
+/// Sweeps for ever.
+pub(crate) async fn run(context: Arc<Context>) {
+    while !context.cache.is_known() {
+        tokio::time::sleep(SOON).await;
+    }
+    close(&context, ended(&context)).await;
+    close(&context, orphans(&context).await).await;
+    // What could not be closed is tried again, and does not keep others from what they are owed.
+    context.set_swept();
+    context.cache.enqueue_all();
+    loop {
+        tokio::select! {
+            () = context.cache.orphan_seen.notified() => {}
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+        close(&context, orphans(&context).await).await;
+    }
+}
+
+/// What is there of grants whose access has ended, perhaps while no operator ran.
+fn ended(context: &Arc<Context>) -> Vec<Vec<Child>> {
+    let mut ended = Vec::new();
+    for grant in context.cache.grants.state() {
+        if let Ok(grant) = &grant.0 {
+            let world = World::of(context, Arc::new(grant.clone()));
+            if !world.observed.children.is_empty() && world.judge(context).verdict.access == Access::Inactive {
+                ended.push(world.observed.children);
+            }
+        }
+    }
+    ended
+}
+
+async fn close(context: &Context, doomed: Vec<Vec<Child>>) {
+    futures::stream::iter(doomed)
+        .for_each_concurrent(AT_ONCE, |mut children| async move {
+            children.sort();
+            if let Err(error) = apply::close(context, &children).await {
+                tracing::error!(%error, "the sweep could not take access away");
+            }
+        })
+        .await;
+}
+
+/// What was made for grants that are gone. The API server is asked which are there: a cache can lag behind another replica.
+async fn orphans(context: &Context) -> Vec<Vec<Child>> {
+    let known: HashSet<String> = context
+        .cache
+        .grants
+        .state()
+        .iter()
+        .filter_map(|grant| grant.uid())
+        .collect();
+    if context.cache.index.orphans(|uid| known.contains(uid)).is_empty() {
+        return Vec::new();
+    }
+    let api: Api<PartialObjectMeta<AccessGrant>> = Api::all(context.client.clone());
+    let there = match apply::call("listing grants", api.list(&ListParams::default())).await {
+        Ok(there) => there,
+        Err(error) => {
+            tracing::warn!(%error, "orphans could not be told from the rest");
+            context.cache.orphan_seen.notify_one();
+            tokio::time::sleep(PAUSE).await;
+            return Vec::new();
+        }
+    };
+    let there: HashSet<String> = there.items.iter().filter_map(|grant| grant.uid()).collect();
+    let orphans = context
+        .cache
+        .index
+        .orphans(|uid| known.contains(uid) || there.contains(uid));
+    for (grant_uid, children) in &orphans {
+        tracing::warn!(
+            grant_uid,
+            objects = children.len(),
+            "an AccessGrant is gone and left access: it ends"
+        );
+    }
+    orphans.into_values().collect()
+}

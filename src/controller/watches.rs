@@ -1,0 +1,313 @@
+//! Every watch: fills the caches and tells of changes. What can't be read, or is of no use, is dropped on the way.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::api::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::cache::{Cache, Guarded, Pending, is_reserved};
+use super::enrolments::Enrolment;
+use super::{Settings, lock};
+use crate::api::names::LABEL_MANAGED;
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
+use crate::domain::names::is_anchor;
+use crate::plan::children::{binding_content, role_content};
+
+/// Writers of the stores; used up by [`Cache::watch`].
+#[derive(Default)]
+pub(crate) struct Writers {
+    pub(crate) grants: Writer<Guarded<AccessGrant>>,
+    pub(crate) integrations: Writer<Guarded<PartnerIntegration>>,
+    pub(crate) decisions: Writer<Guarded<AccessDecision>>,
+    pub(crate) policies: Writer<Guarded<AccessPolicy>>,
+    pub(crate) owners: Writer<Guarded<AccessOwner>>,
+    pub(crate) namespaces: Writer<PartialObjectMeta<Namespace>>,
+    pub(crate) cluster_roles: Writer<ClusterRole>,
+}
+
+/// Fills a store. `note` sees every object, whether it is there or gone; `touch` sees what changed by itself.
+async fn fill<K>(
+    source: &'static str,
+    api: Api<K>,
+    cache: Arc<Cache>,
+    mut writer: Writer<K>,
+    note: impl Fn(&Cache, &K, bool) + Send,
+    touch: impl Fn(&Cache, &K, bool) + Send,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let prune = |object: &mut K| object.managed_fields_mut().clear();
+    let mut events = Box::pin(events(api, watcher::Config::default(), prune));
+    while let Some(event) = events.next().await {
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Apply(object) => {
+                note(&cache, object, true);
+                touch(&cache, object, true);
+            }
+            watcher::Event::Delete(object) => {
+                note(&cache, object, false);
+                touch(&cache, object, false);
+            }
+            watcher::Event::InitApply(object) => note(&cache, object, true),
+            watcher::Event::InitDone => {
+                cache.synced(source, 0);
+                cache.listed();
+            }
+            watcher::Event::Init => {}
+        }
+    }
+}
+
+/// Keeps the index of one kind of children. `judge` says what an object is; none means that it is none of ours.
+async fn follow<K>(
+    source: String,
+    api: Api<K>,
+    config: watcher::Config,
+    cache: Arc<Cache>,
+    judge: impl Fn(&K) -> Option<(ChildKind, String)> + Send,
+    done: impl Fn(&Cache) + Send,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut begun = 0;
+    let mut events = Box::pin(events(api, config, |_: &mut K| {}));
+    while let Some(event) = events.next().await {
+        match event {
+            watcher::Event::Init => begun = cache.index.begin(),
+            watcher::Event::InitDone => {
+                cache.synced(&source, begun);
+                done(&cache);
+            }
+            watcher::Event::Apply(object) => {
+                if let Some((kind, content)) = judge(&object) {
+                    cache.index.put(&source, kind, object.meta(), content);
+                    cache.enqueue_of(&object, true);
+                }
+            }
+            watcher::Event::InitApply(object) => {
+                if let Some((kind, content)) = judge(&object) {
+                    cache.index.put(&source, kind, object.meta(), content);
+                }
+            }
+            watcher::Event::Delete(object) => {
+                if let Some((kind, _)) = judge(&object) {
+                    cache.index.remove(kind, object.meta());
+                    cache.enqueue_of(&object, false);
+                    cache.enrolment_changed.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// RoleBindings are children of ours, or enrol a namespace, or are nothing to us.
+async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Settings) {
+    const SOURCE: &str = "rolebindings";
+    let mut begun = 0;
+    let mut events = Box::pin(events(api, watcher::Config::default(), |_: &mut RoleBinding| {}));
+    let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>| {
+        let namespace = binding.namespace().unwrap_or_default();
+        if cache.enrolments.put(&namespace, &binding.name_any(), now) {
+            cache.enqueue_touching_namespace(&namespace);
+            cache.enrolment_changed.notify_one();
+        }
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            watcher::Event::Init => {
+                begun = cache.index.begin();
+                cache.enrolments.begin();
+            }
+            watcher::Event::InitApply(binding) if is_reserved(&binding) => {
+                let content = binding_content(&binding);
+                cache.index.put(SOURCE, ChildKind::RoleBinding, binding.meta(), content);
+            }
+            watcher::Event::InitApply(binding) => {
+                if let Some(enrolment) = Enrolment::of(&binding, &settings) {
+                    cache.enrolments.listed(enrolment);
+                }
+            }
+            watcher::Event::InitDone => {
+                cache.enrolments.complete();
+                cache.synced(SOURCE, begun);
+                cache.listed();
+                cache.enrolment_changed.notify_one();
+            }
+            watcher::Event::Apply(binding) if is_reserved(&binding) => {
+                let content = binding_content(&binding);
+                cache.index.put(SOURCE, ChildKind::RoleBinding, binding.meta(), content);
+                cache.enqueue_of(&binding, true);
+            }
+            watcher::Event::Apply(binding) => changed(&cache, &binding, Enrolment::of(&binding, &settings)),
+            watcher::Event::Delete(binding) if is_reserved(&binding) => {
+                cache.index.remove(ChildKind::RoleBinding, binding.meta());
+                cache.enqueue_of(&binding, false);
+                cache.enrolment_changed.notify_one();
+            }
+            watcher::Event::Delete(binding) => changed(&cache, &binding, None),
+        }
+    }
+}
+
+/// Watches for ever: errors are logged and waited out.
+fn events<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    prune: impl FnMut(&mut K) + Send,
+) -> impl Stream<Item = watcher::Event<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher(api, config)
+        .default_backoff()
+        .modify(prune)
+        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "watch failed"))
+        .filter_map(|event| async { event.ok() })
+}
+
+fn secret_kind(secret: &PartialObjectMeta<Secret>) -> Option<(ChildKind, String)> {
+    let kind = if is_anchor(&secret.name_any()) {
+        ChildKind::Anchor
+    } else {
+        ChildKind::DeliverySecret
+    };
+    Some((kind, String::new()))
+}
+
+fn nothing<K>(_: &Cache, _: &K, _: bool) {}
+
+impl Cache {
+    /// Starts every watch; none of them ever ends.
+    pub(crate) fn watch(self: &Arc<Self>, pending: Pending, client: &Client, settings: &Settings) -> JoinSet<()> {
+        let Pending(writers) = pending;
+        let all = || client.clone();
+        let cache = || Arc::clone(self);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(fill(
+            "accessgrants",
+            Api::all(all()),
+            cache(),
+            writers.grants,
+            Cache::note_grant,
+            Cache::touch_grant,
+        ));
+        tasks.spawn(fill(
+            "partnerintegrations",
+            Api::all(all()),
+            cache(),
+            writers.integrations,
+            nothing,
+            |cache, object, _| cache.touch_integration(object),
+        ));
+        tasks.spawn(fill(
+            "accessdecisions",
+            Api::all(all()),
+            cache(),
+            writers.decisions,
+            Cache::note_decision,
+            |cache, object, _| cache.touch_decision(object),
+        ));
+        tasks.spawn(fill(
+            "accesspolicies",
+            Api::all(all()),
+            cache(),
+            writers.policies,
+            nothing,
+            |cache, _, _| cache.enqueue_all(),
+        ));
+        tasks.spawn(fill(
+            "accessowners",
+            Api::all(all()),
+            cache(),
+            writers.owners,
+            nothing,
+            |cache, object, _| cache.touch_owner(object),
+        ));
+        tasks.spawn(fill(
+            "namespaces",
+            Api::all(all()),
+            cache(),
+            writers.namespaces,
+            nothing,
+            |cache, object, _| cache.enqueue_touching_namespace(&object.name_any()),
+        ));
+        tasks.spawn(fill(
+            "clusterroles",
+            Api::all(all()),
+            cache(),
+            writers.cluster_roles,
+            nothing,
+            |cache, object, _| cache.touch_cluster_role(object),
+        ));
+        tasks.spawn(follow_bindings(Api::all(all()), cache(), settings.clone()));
+        let plain = watcher::Config::default;
+        let roles = Api::<Role>::all(all());
+        let role = |it: &Role| is_reserved(it).then(|| (ChildKind::Role, role_content(it)));
+        tasks.spawn(follow("roles".to_owned(), roles, plain(), cache(), role, Cache::listed));
+        let identities = &settings.identities;
+        let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(all(), identities);
+        let account = |it: &PartialObjectMeta<ServiceAccount>| {
+            is_reserved(it).then(|| (ChildKind::ServiceAccount, String::new()))
+        };
+        tasks.spawn(follow(
+            "serviceaccounts".to_owned(),
+            accounts,
+            plain(),
+            cache(),
+            account,
+            Cache::listed,
+        ));
+        let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(all(), identities);
+        let secret = |it: &PartialObjectMeta<Secret>| is_reserved(it).then(|| secret_kind(it)).flatten();
+        tasks.spawn(follow(
+            "secrets".to_owned(),
+            secrets,
+            plain(),
+            cache(),
+            secret,
+            Cache::listed,
+        ));
+        tasks
+    }
+
+    /// Follows the delivery Secrets of a namespace from now on; says whether they are known.
+    pub(crate) fn follow_deliveries(self: &Arc<Self>, client: &Client, namespace: &str, identities: &str) -> bool {
+        if namespace == identities {
+            return true;
+        }
+        let source = source_of_deliveries(namespace, identities);
+        if lock(&self.followed).insert(namespace.to_owned()) {
+            let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+            let labelled = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
+            let here = namespace.to_owned();
+            let done = move |cache: &Cache| cache.enqueue_touching_namespace(&here);
+            tokio::spawn(follow(
+                source.clone(),
+                secrets,
+                labelled,
+                Arc::clone(self),
+                secret_kind,
+                done,
+            ));
+        }
+        self.index.is_known(&source)
+    }
+}
+
+/// The source by which the index knows the delivery Secrets of a namespace.
+pub(crate) fn source_of_deliveries(namespace: &str, identities: &str) -> String {
+    if namespace == identities {
+        "secrets".to_owned()
+    } else {
+        format!("secrets/{namespace}")
+    }
+}
