@@ -1,5 +1,6 @@
 //! The reconcile of one grant: observe, plan, apply, status, requeue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,12 @@ pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Co
 
 async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action> {
     let world = World::of(context, grant);
-    confirm(context, &world).await?;
-    let Judgement { verdict, plan, at } = world.judge(context);
+    let mut judgement = world.judge(context);
+    if !judgement.verdict.to_confirm.is_empty() {
+        confirm(context, &world, &judgement.verdict.to_confirm).await?;
+        judgement = world.judge(context);
+    }
+    let Judgement { verdict, plan, at } = judgement;
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
@@ -200,13 +205,12 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
 }
 
 /// Asks the API server about deciders who are yet to be confirmed, in every namespace that the grant reaches.
-async fn confirm(context: &Context, world: &World) -> Result<()> {
-    let unconfirmed = world.judge(context).verdict.to_confirm;
+async fn confirm(context: &Context, world: &World, unconfirmed: &BTreeSet<String>) -> Result<()> {
     for decision in world.decisions() {
         let uid = decision.uid().unwrap_or_default();
         if unconfirmed.contains(&uid) {
             let answer = ask(context, &world.grant, decision).await?;
-            lock(&context.confirmations).insert(uid, answer);
+            lock(&context.confirmations).insert(uid, (answer, now()));
         }
     }
     Ok(())

@@ -15,11 +15,12 @@ mod probe;
 mod sweep;
 mod watches;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
+use kube::ResourceExt as _;
 use kube::runtime::controller::{self, applier};
 
 use crate::api::v1alpha1::{AccessGrant, Instant};
@@ -51,7 +52,8 @@ pub struct Context {
     pub(crate) cache: Arc<Cache>,
     /// The latest answer to a write of ours, by UID: a cache can lag behind it.
     pub(crate) written: Mutex<HashMap<String, Arc<AccessGrant>>>,
-    pub(crate) confirmations: Mutex<HashMap<String, Confirmation>>,
+    /// What the API server answered about deciders, and when, by the decision's UID.
+    pub(crate) confirmations: Mutex<HashMap<String, (Confirmation, Instant)>>,
     pub(crate) probe: probe::Probe,
     /// How often in a row the reconcile of a grant failed, by UID.
     pub(crate) failures: Mutex<HashMap<String, u32>>,
@@ -66,6 +68,23 @@ impl Context {
 
     pub(crate) fn set_swept(&self) {
         self.swept.store(true, Ordering::Release);
+    }
+
+    /// Forgets what was kept of objects that are gone.
+    pub(crate) fn forget_gone(&self) {
+        let uids = |all: Vec<Option<String>>| all.into_iter().flatten().collect::<HashSet<String>>();
+        let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
+        lock(&self.written).retain(|uid, _| grants.contains(uid));
+        lock(&self.failures).retain(|uid, _| grants.contains(uid));
+        let decisions = uids(
+            self.cache
+                .decisions
+                .state()
+                .iter()
+                .map(|decision| decision.uid())
+                .collect(),
+        );
+        lock(&self.confirmations).retain(|uid, _| decisions.contains(uid));
     }
 
     pub(crate) fn reserved_namespaces(&self) -> BTreeSet<String> {

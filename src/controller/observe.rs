@@ -20,6 +20,9 @@ use crate::domain::permission;
 use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
 use crate::plan::{Child, Observed, Plan, plan};
 
+/// After so many seconds the API server is asked again about a decider whom it refused.
+const ASK_AGAIN: i64 = 60;
+
 /// A look at the world for one grant; [`World::judge`] decides and plans from it.
 pub(crate) struct World {
     pub(crate) grant: Arc<AccessGrant>,
@@ -138,11 +141,17 @@ impl World {
     }
 }
 
-/// The answers about deciders that were asked for already.
+/// The answers about deciders that were asked for already. A no is asked for again after a while: rights are given, too.
 fn confirmations(context: &Context, decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation> {
     let known = lock(&context.confirmations);
-    let uids = decisions.iter().filter_map(|decision| decision.metadata.uid.clone());
-    uids.filter_map(|uid| known.get(&uid).map(|answer| (uid.clone(), answer.clone())))
+    let still_holds = |(answer, at): &(Confirmation, Instant)| {
+        *answer == Confirmation::Allowed || now().seconds_since(*at) < ASK_AGAIN
+    };
+    let uids = decisions.iter().filter_map(|decision| decision.metadata.uid.as_ref());
+    let answers = uids.filter_map(|uid| known.get(uid).map(|answer| (uid, answer)));
+    let answers = answers.filter(|(_, answer)| still_holds(answer));
+    answers
+        .map(|(uid, (answer, _))| (uid.clone(), answer.clone()))
         .collect()
 }
 

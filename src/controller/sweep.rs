@@ -36,7 +36,7 @@ pub(crate) async fn run(context: Arc<Context>) {
     loop {
         tokio::select! {
             () = context.cache.orphan_seen.notified() => {}
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(AGAIN) => context.forget_gone(),
         }
         close(&context, orphans(&context).await).await;
     }
