@@ -72,6 +72,8 @@ async fn main() -> anyhow::Result<()> {
     } else {
         args.partner_server
     };
+    // Connections of its own for the closing lane: nothing queues before a denial.
+    let closing_client = kube::Client::try_from(config.clone()).context("making a client")?;
     let client = kube::Client::try_from(config).context("making a client")?;
     let settings = Settings {
         namespace: args.namespace,
@@ -81,9 +83,9 @@ async fn main() -> anyhow::Result<()> {
         ca,
         concurrency: args.concurrency,
     };
-    let (cache, pending, queue) = Cache::new();
+    let (cache, pending, queues) = Cache::new();
     tokio::spawn(serve(args.listen, Arc::clone(&cache)));
-    controller::run(client, settings, cache, pending, queue, shutdown()).await
+    controller::run(client, closing_client, settings, cache, pending, queues, shutdown()).await
 }
 
 async fn serve(listen: SocketAddr, cache: Arc<Cache>) {

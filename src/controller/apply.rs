@@ -160,7 +160,7 @@ where
 pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     let mut first = Ok(());
     for child in children {
-        match remove_child(context, child).await {
+        match remove_child(&context.client, child).await {
             Ok(()) => context.cache.index.gone(child),
             Err(error) => first = first.and(Err(Error::NotClosed(Box::new(error)))),
         }
@@ -168,9 +168,10 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     first
 }
 
-async fn remove_child(context: &Context, child: &Child) -> Result<()> {
+/// Takes one child away, under its UID, until it is gone.
+pub(crate) async fn remove_child(client: &kube::Client, child: &Child) -> Result<()> {
     let namespace = &child.namespace;
-    let client = context.client.clone();
+    let client = client.clone();
     match child.kind {
         ChildKind::RoleBinding => remove(Api::<RoleBinding>::namespaced(client, namespace), child).await,
         ChildKind::Role => remove(Api::<Role>::namespaced(client, namespace), child).await,

@@ -26,6 +26,8 @@ use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolic
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
 /// The grants to look at.
 pub type Queue = UnboundedReceiver<ReconcileRequest<Guarded<AccessGrant>>>;
+/// The grants that something changed for, as the closing lane is told.
+pub type Touched = UnboundedReceiver<(String, String)>;
 
 /// Every source that must be known before anything is decided.
 pub(crate) const SOURCES: [&str; 11] = [
@@ -61,6 +63,9 @@ pub struct Cache {
     referrers: Mutex<CacheReferrers>,
     is_known: AtomicBool,
     queue: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
+    touched: UnboundedSender<Key>,
+    /// UIDs of AccessOwners that were seen deleted.
+    pub(crate) deleted_owners: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -73,10 +78,11 @@ struct CacheReferrers {
 pub struct Pending(pub(crate) Writers);
 
 impl Cache {
-    /// An empty cache, and the queue that its changes fill.
+    /// An empty cache, and the queues that its changes fill: of the issuing and of the closing lane.
     #[must_use]
-    pub fn new() -> (Arc<Self>, Pending, Queue) {
-        let (queue, receiver) = unbounded();
+    pub fn new() -> (Arc<Self>, Pending, (Queue, Touched)) {
+        let (queue, queued) = unbounded();
+        let (touched, told) = unbounded();
         let writers = Writers::default();
         let cache = Self {
             grants: writers.grants.as_reader(),
@@ -94,8 +100,10 @@ impl Cache {
             referrers: Mutex::default(),
             is_known: AtomicBool::new(false),
             queue,
+            touched,
+            deleted_owners: Mutex::default(),
         };
-        (Arc::new(cache), Pending(writers), receiver)
+        (Arc::new(cache), Pending(writers), (queued, told))
     }
 
     /// What is not read yet, by name, sorted; empty when decisions can be made.
@@ -127,8 +135,11 @@ impl Cache {
         self.enqueue_where(|_| true);
     }
 
-    pub(crate) fn enqueue_key(&self, (namespace, name): &Key) {
+    pub(crate) fn enqueue_key(&self, key: &Key) {
+        // What is seen so far may suffice to close: positive facts need no more.
+        let _ = self.touched.unbounded_send(key.clone());
         if self.is_known() {
+            let (namespace, name) = key;
             let grant = ObjectRef::new(name).within(namespace);
             // Fails only when the receiver is gone: then nothing is reconciled any more.
             let _ = self.queue.unbounded_send(ReconcileRequest::from(grant));
@@ -223,7 +234,10 @@ impl Cache {
         self.enqueue_grants_of(&key_of(object));
     }
 
-    pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>) {
+    pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {
+        if let Some(uid) = owner.uid().filter(|_| !is_there) {
+            lock(&self.deleted_owners).insert(uid);
+        }
         let name = owner.name_any();
         for integration in self.integrations.state() {
             if integration.0.as_ref().is_ok_and(|it| mapping::is_owned_by(it, &name)) {

@@ -13,9 +13,9 @@ use kube::{Api, ResourceExt as _};
 use super::apply::{self, Error, Result};
 use super::cache::Guarded;
 use super::observe::{Judgement, World};
-use super::{Context, issue, lock, now};
+use super::{Context, issue, lock, now, until};
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, Instant};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions::{self, Desired};
 use crate::domain::verdict::Verdict;
@@ -83,14 +83,6 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         None => {}
     }
     Ok(Action::requeue(AT_ONCE))
-}
-
-/// From now until an instant; instants are whole seconds, and an end must not come a part of one late.
-fn until(due: Instant) -> Duration {
-    let left = due.timestamp().duration_since(jiff::Timestamp::now());
-    Duration::try_from(left)
-        .unwrap_or_default()
-        .max(Duration::from_millis(1))
 }
 
 /// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.

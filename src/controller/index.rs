@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::lock;
 use crate::api::names::{ANNOTATION_GRANT_UID, FIELD_MANAGER};
-use crate::api::v1alpha1::{ChildKind, ChildRef};
+use crate::api::v1alpha1::{ChildKind, ChildRef, Instant};
 use crate::domain::names::{grant_key, grant_key_of};
 use crate::plan::Child;
 
@@ -35,6 +35,7 @@ struct Entry {
     grant_uid: Option<String>,
     source: String,
     stamp: u64,
+    made: Instant,
 }
 
 impl Index {
@@ -73,6 +74,11 @@ impl Index {
                 .then(|| foreign_writer(metadata))
                 .flatten(),
         };
+        let made = metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0);
+        let made = Instant::new(made);
         let mut inner = lock(&self.0);
         if inner.gone.contains(&child.uid) {
             return;
@@ -89,6 +95,7 @@ impl Index {
             grant_uid,
             source: source.to_owned(),
             stamp: inner.stamp,
+            made,
         };
         inner.insert(key, entry);
     }
@@ -139,6 +146,18 @@ impl Index {
         };
         let found = places.iter().filter_map(|place| inner.entries.get(place));
         found.filter(is_ours).map(|entry| entry.child.clone()).collect()
+    }
+
+    /// The bindings of a grant, with the instant at which each was made.
+    pub(crate) fn bindings_of(&self, uid: &str) -> Vec<(Child, Instant)> {
+        let inner = lock(&self.0);
+        let places = inner.of_grant.get(&grant_key(uid)).into_iter().flatten();
+        let entries = places.filter_map(|place| inner.entries.get(place));
+        let bindings = entries
+            .filter(|entry| entry.child.kind == ChildKind::RoleBinding && entry.grant_uid.as_deref() == Some(uid));
+        let mut found: Vec<(Child, Instant)> = bindings.map(|entry| (entry.child.clone(), entry.made)).collect();
+        found.sort();
+        found
     }
 
     /// The objects whose name and annotation both speak of a grant that is not known, by that grant's UID. Delivery Secrets

@@ -1,15 +1,15 @@
 //! The issuing lane: watches, and one reconcile for each grant that something touched. May do I/O.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "imperative shell")]
 
-mod apply;
-mod cache;
+pub(crate) mod apply;
+pub(crate) mod cache;
 mod credential;
 mod enrolments;
 mod grant;
 mod hold;
 mod index;
 mod issue;
-mod mapping;
+pub(crate) mod mapping;
 mod observe;
 mod probe;
 mod sweep;
@@ -24,9 +24,10 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::{self, applier};
 
 use crate::api::v1alpha1::{AccessGrant, Instant};
+use crate::closing::ClosingLane;
 use crate::domain::approval::Confirmation;
 
-pub use cache::{Cache, Pending, Queue};
+pub use cache::{Cache, Pending, Queue, Touched};
 
 /// What the operator is told at its start.
 #[derive(Clone, Debug)]
@@ -96,21 +97,30 @@ pub(crate) fn now() -> Instant {
     Instant::new(jiff::Timestamp::now())
 }
 
+/// From now until an instant; instants are whole seconds, and an end must not come a part of one late.
+pub(crate) fn until(due: Instant) -> std::time::Duration {
+    let left = due.timestamp().duration_since(jiff::Timestamp::now());
+    std::time::Duration::try_from(left)
+        .unwrap_or_default()
+        .max(std::time::Duration::from_millis(1))
+}
+
 /// A lock that outlives a panic: what it guards is replaced whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Runs until `shutdown` ends; then lets what is under way finish.
+/// Runs until `shutdown` ends; then lets what is under way finish. `closing_client` is the closing lane's own.
 ///
 /// # Errors
 /// When a watch task ends, which it never should.
 pub async fn run(
     client: kube::Client,
+    closing_client: kube::Client,
     settings: Settings,
     cache: Arc<Cache>,
     pending: cache::Pending,
-    queue: cache::Queue,
+    (queue, touched): (cache::Queue, cache::Touched),
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let context = Arc::new(Context {
@@ -123,6 +133,8 @@ pub async fn run(
         failures: Mutex::default(),
         swept: AtomicBool::new(false),
     });
+    let lane = ClosingLane::new(Arc::clone(&cache), closing_client, || true);
+    let closing = tokio::spawn(lane.run(touched));
     let mut watches = cache.watch(pending, &client, &context.settings);
     let probing = tokio::spawn(probe::run(Arc::clone(&context)));
     let sweeping = tokio::spawn(sweep::run(Arc::clone(&context)));
@@ -149,7 +161,7 @@ pub async fn run(
         () = reconciling => {}
         ended = watches.join_next() => anyhow::bail!("a watch ended: {ended:?}"),
     }
-    for task in [probing, sweeping, holding] {
+    for task in [probing, sweeping, holding, closing] {
         task.abort();
     }
     Ok(())

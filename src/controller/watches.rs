@@ -230,7 +230,7 @@ impl Cache {
             cache(),
             writers.owners,
             nothing,
-            |cache, object, _| cache.touch_owner(object),
+            Cache::touch_owner,
         ));
         tasks.spawn(fill(
             "namespaces",

@@ -1,6 +1,7 @@
 //! The rules of partner access: words, sets and decisions. Pure: no I/O, no clock, no randomness.
 
 pub mod approval;
+pub mod closing;
 pub mod conditions;
 pub mod digest;
 pub mod lifetime;

@@ -1,0 +1,237 @@
+//! The closing lane: takes bindings away at their deadline and when something says so, whatever the issuing lane is busy
+//! with. Every replica runs it, leader or not; it acts on positive facts only ([`crate::domain::closing`]). Does I/O.
+//!
+//! Timers are hints: what is due is judged by the wall clock, at least once a second.
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "imperative shell")]
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt as _};
+use tokio::sync::Semaphore;
+
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration, SubjectKind};
+use crate::controller::cache::Cache;
+use crate::controller::mapping::{self, Key};
+use crate::controller::{apply, lock, now, until};
+use crate::domain::closing::{Known, deadline, must_close};
+use crate::domain::ownership::Owners;
+use crate::plan::Child;
+
+/// The longest time between two looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a replica that doesn't lead leaves a closing to the leader.
+const YIELD: Duration = Duration::from_millis(150);
+/// The first pause after a closing that failed; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause after a closing that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// So many grants are closed at once.
+const AT_ONCE: usize = 64;
+
+/// The closing lane of one replica.
+pub(crate) struct ClosingLane {
+    cache: Arc<Cache>,
+    client: Client,
+    is_leader: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Grants that are being closed.
+    under_way: Mutex<HashSet<Key>>,
+    slots: Semaphore,
+}
+
+/// The instants at which grants are looked at again: each grant has one.
+#[derive(Default)]
+struct Deadlines {
+    ordered: BTreeSet<(Instant, Key)>,
+    of: HashMap<Key, Instant>,
+}
+
+impl Deadlines {
+    fn set(&mut self, grant: Key, due: Option<Instant>) {
+        if let Some(before) = self.of.remove(&grant) {
+            self.ordered.remove(&(before, grant.clone()));
+        }
+        if let Some(due) = due {
+            self.of.insert(grant.clone(), due);
+            self.ordered.insert((due, grant));
+        }
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<Key> {
+        let mut due = Vec::new();
+        while let Some((at, grant)) = self.ordered.first().cloned()
+            && at <= now
+        {
+            self.set(grant.clone(), None);
+            due.push(grant);
+        }
+        due
+    }
+
+    /// How long to wait: until the next deadline, at most a tick.
+    fn pause(&self) -> Duration {
+        self.ordered.first().map_or(TICK, |(at, _)| until(*at).min(TICK))
+    }
+}
+
+impl ClosingLane {
+    /// A lane with a client of its own, so that nothing queues before a denial.
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        client: Client,
+        is_leader: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            client,
+            is_leader: Box::new(is_leader),
+            under_way: Mutex::default(),
+            slots: Semaphore::new(AT_ONCE),
+        })
+    }
+
+    /// Runs for ever; `touched` tells of grants that something changed for.
+    pub(crate) async fn run(self: Arc<Self>, mut touched: UnboundedReceiver<Key>) {
+        let mut deadlines = Deadlines::default();
+        loop {
+            let mut grants = deadlines.take_due(now());
+            tokio::select! {
+                biased;
+                () = std::future::ready(()), if !grants.is_empty() => {}
+                grant = touched.next() => match grant {
+                    Some(grant) => grants.push(grant),
+                    None => return,
+                },
+                () = tokio::time::sleep(deadlines.pause()) => {}
+            }
+            for grant in grants {
+                let due = self.look(&grant);
+                deadlines.set(grant, due);
+            }
+        }
+    }
+
+    /// Closes what must be closed; says when to look again.
+    fn look(self: &Arc<Self>, key: &Key) -> Option<Instant> {
+        let (doomed, due) = self.judge(key)?;
+        if doomed.is_empty() {
+            return Some(due);
+        }
+        if lock(&self.under_way).insert(key.clone()) {
+            let (lane, key) = (Arc::clone(self), key.clone());
+            tokio::spawn(async move {
+                lane.close(&key).await;
+                lock(&lane.under_way).remove(&key);
+            });
+        }
+        // Whatever becomes of it is looked at again.
+        Some(now().plus(1))
+    }
+
+    /// What of a grant must go, with the reason, and when a date ends the rest; none where it has no bindings.
+    fn judge(&self, (namespace, name): &Key) -> Option<(Vec<(Child, Reason)>, Instant)> {
+        let guarded = self.cache.grants.get(&ObjectRef::new(name).within(namespace))?;
+        let grant = guarded.0.as_ref().ok()?;
+        let bindings = self.cache.index.bindings_of(&grant.uid().unwrap_or_default());
+        if bindings.is_empty() {
+            return None;
+        }
+        self.with_known(grant, |known| {
+            let doomed = bindings
+                .into_iter()
+                .filter_map(|(binding, made)| must_close(known, made, now()).map(|reason| (binding, reason)))
+                .collect();
+            Some((doomed, deadline(known)))
+        })
+    }
+
+    fn with_known<T>(&self, grant: &AccessGrant, with: impl FnOnce(&Known<'_>) -> T) -> T {
+        let integration = mapping::integration_of(grant);
+        let found = self
+            .cache
+            .integrations
+            .get(&ObjectRef::new(&integration.1).within(&integration.0));
+        let subject = (grant.namespace().unwrap_or_default(), grant.name_any());
+        let mut decisions = self.cache.decisions_of(SubjectKind::AccessGrant, &subject);
+        decisions.extend(self.cache.decisions_of(SubjectKind::PartnerIntegration, &integration));
+        let decisions: Vec<&AccessDecision> = decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect();
+        let integration: Option<&PartnerIntegration> = found.as_ref().and_then(|it| it.0.as_ref().ok());
+        let names = integration.map(crate::domain::ownership::names);
+        let owners = names.into_iter().flatten();
+        let owners: Vec<_> = owners
+            .filter_map(|name| self.cache.owners.get(&ObjectRef::new(name)))
+            .collect();
+        let owners: Owners<'_> = owners
+            .iter()
+            .filter_map(|it| it.0.as_ref().ok())
+            .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
+            .collect();
+        let deleted_owners = lock(&self.cache.deleted_owners);
+        with(&Known {
+            grant,
+            integration,
+            decisions: &decisions,
+            owners: &owners,
+            deleted_owners: &deleted_owners,
+        })
+    }
+
+    /// Takes the bindings of a grant away, until nothing that must go is left.
+    async fn close(&self, key: &Key) {
+        if !(self.is_leader)() {
+            tokio::time::sleep(YIELD).await;
+        }
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Judged anew each time: in the meantime another replica may have closed it, or a deadline may have moved.
+            let Some((doomed, _)) = self.judge(key).filter(|(doomed, _)| !doomed.is_empty()) else {
+                return;
+            };
+            let mut failed = None;
+            for (binding, reason) in doomed {
+                // The semaphore is never closed.
+                let Ok(_slot) = self.slots.acquire().await else { return };
+                match apply::remove_child(&self.client, &binding).await {
+                    Ok(()) => {
+                        self.cache.index.gone(&binding);
+                        let (namespace, name) = key;
+                        tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let Some(error) = failed else {
+                self.cache.enqueue_key(key);
+                return;
+            };
+            tracing::error!(namespace = key.0, name = key.1, %error, "access could not be closed, and may still work");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fixtures::at;
+
+    #[test]
+    fn deadlines_come_in_order_and_each_grant_has_one() {
+        let key = |name: &str| ("payments".to_owned(), name.to_owned());
+        let mut deadlines = Deadlines::default();
+        deadlines.set(key("a"), Some(at("2026-12-01T00:00:02Z")));
+        deadlines.set(key("b"), Some(at("2026-12-01T00:00:01Z")));
+        deadlines.set(key("c"), Some(at("2026-12-01T00:00:03Z")));
+        deadlines.set(key("a"), Some(at("2026-12-01T00:00:00Z")));
+        deadlines.set(key("c"), None);
+        assert!(deadlines.take_due(at("2026-11-30T23:59:59Z")).is_empty());
+        assert_eq!(deadlines.take_due(at("2026-12-01T00:00:05Z")), [key("a"), key("b")]);
+        assert!(deadlines.ordered.is_empty() && deadlines.of.is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! Positive facts that end access: what the closing lane acts on, without a leader and without having seen everything.
+//!
+//! A replica's caches can lag behind a good approval, so that what it has *not* seen proves nothing. Here only what is
+//! there counts: a date that has passed, a suspension, a deletion, a Deny or Revoke that is not older than the binding, an
+//! owner who is inactive or was seen deleted.
+
+use std::collections::HashSet;
+
+use super::ownership::{self, Owners};
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, Decision, Instant, PartnerIntegration};
+
+/// What a replica knows of one grant.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The grant.
+    pub grant: &'a AccessGrant,
+    /// Its integration, where it was seen.
+    pub integration: Option<&'a PartnerIntegration>,
+    /// Decisions about the grant or its integration that were seen.
+    pub decisions: &'a [&'a AccessDecision],
+    /// Owners that were seen.
+    pub owners: &'a Owners<'a>,
+    /// UIDs of owners that were seen deleted.
+    pub deleted_owners: &'a HashSet<String>,
+}
+
+/// Why a binding that was made at `made` must go at `now`; none where nothing says so.
+#[must_use]
+pub fn must_close(known: &Known<'_>, made: Instant, now: Instant) -> Option<Reason> {
+    let grant = known.grant;
+    if grant.metadata.deletion_timestamp.is_some() {
+        return Some(Reason::Deleting);
+    }
+    let is_no = |decision: &&&AccessDecision| matches!(decision.spec.decision, Decision::Deny | Decision::Revoke);
+    let mut noes = known.decisions.iter().filter(is_no);
+    // A binding made after it was made in the knowledge of it; of the same second, nobody can tell.
+    if let Some(no) = noes.find(|decision| created(decision).is_some_and(|at| at >= made)) {
+        return Some(match no.spec.decision {
+            Decision::Deny => Reason::Denied,
+            _ => Reason::Revoked,
+        });
+    }
+    if is_without_owner(known) {
+        return Some(Reason::OwnerRemoved);
+    }
+    if let Some(integration) = known.integration {
+        if integration.metadata.deletion_timestamp.is_some() {
+            return Some(Reason::IntegrationMissing);
+        }
+        if integration.spec.suspend {
+            return Some(Reason::IntegrationSuspended);
+        }
+        if integration.spec.agreement.ends_at.is_some_and(|end| now >= end) {
+            return Some(Reason::AgreementEnded);
+        }
+    }
+    if grant.spec.suspend {
+        return Some(Reason::Suspended);
+    }
+    if now >= grant.spec.expires_at {
+        return Some(Reason::Expired);
+    }
+    let status = grant.status.as_ref();
+    let lapsed = status
+        .and_then(|status| status.active_until)
+        .is_some_and(|until| now >= until);
+    lapsed.then_some(Reason::ReviewLapsed)
+}
+
+/// The next instant at which a date alone ends the access.
+#[must_use]
+pub fn deadline(known: &Known<'_>) -> Instant {
+    let agreement = known.integration.and_then(|it| it.spec.agreement.ends_at);
+    let until = known.grant.status.as_ref().and_then(|status| status.active_until);
+    let ends = [agreement, until].into_iter().flatten();
+    ends.fold(known.grant.spec.expires_at, Instant::min)
+}
+
+fn is_without_owner(known: &Known<'_>) -> bool {
+    let approvals = known.grant.status.iter().flat_map(|status| &status.approvals);
+    let mut approved_with = approvals.flat_map(|approval| &approval.owner_uids);
+    if approved_with.any(|uid| known.deleted_owners.contains(uid)) {
+        return true;
+    }
+    let names = known.integration.map(ownership::names);
+    let mut owners = names.into_iter().flatten().filter_map(|name| known.owners.get(name));
+    owners.any(|owner| !owner.spec.active || owner.metadata.deletion_timestamp.is_some())
+}
+
+fn created(decision: &AccessDecision) -> Option<Instant> {
+    decision
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| Instant::new(time.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::{AccessGrantStatus, CountedApproval};
+    use crate::domain::fixtures::{at, decision, grant, integration, owner};
+
+    const MADE: &str = "2026-12-02T00:00:00Z";
+    const NOW: &str = "2026-12-03T00:00:00Z";
+
+    fn approved(grant: &mut AccessGrant, owner: &str) {
+        let approval = CountedApproval {
+            decision_ref: "one".to_owned(),
+            uid: "uid-of-one".to_owned(),
+            by: "dave".to_owned(),
+            groups: Vec::new(),
+            at: at(MADE),
+            valid_until: at("2027-03-01T00:00:00Z"),
+            digest: String::new(),
+            owner_uids: vec![owner.to_owned()],
+        };
+        grant.status = Some(AccessGrantStatus {
+            approvals: vec![approval],
+            active_until: Some(at("2027-01-10T00:00:00Z")),
+            ..AccessGrantStatus::default()
+        });
+    }
+
+    fn ask(
+        change: impl FnOnce(&mut AccessGrant, &mut PartnerIntegration, &mut bool, &mut HashSet<String>),
+        now: &str,
+    ) -> Option<Reason> {
+        let (mut grant, mut integration) = (grant(), integration());
+        approved(&mut grant, "uid-of-alice");
+        let (mut alice, bob) = (owner("alice"), owner("bob"));
+        let mut deleted = HashSet::new();
+        change(&mut grant, &mut integration, &mut alice.spec.active, &mut deleted);
+        let owners: Owners<'_> = [("alice", &alice), ("bob", &bob)].into();
+        let known = Known {
+            grant: &grant,
+            integration: Some(&integration),
+            decisions: &[],
+            owners: &owners,
+            deleted_owners: &deleted,
+        };
+        must_close(&known, at(MADE), at(now))
+    }
+
+    #[test]
+    fn nothing_ends_what_nothing_speaks_against() {
+        assert_eq!(ask(|_, _, _, _| {}, NOW), None);
+    }
+
+    #[test]
+    fn what_was_not_seen_proves_nothing() {
+        let grant = grant();
+        let known = Known {
+            grant: &grant,
+            integration: None,
+            decisions: &[],
+            owners: &Owners::new(),
+            deleted_owners: &HashSet::new(),
+        };
+        assert_eq!(must_close(&known, at(MADE), at(NOW)), None);
+    }
+
+    #[test]
+    fn each_positive_fact_ends_it() {
+        assert_eq!(
+            ask(|grant, _, _, _| grant.spec.suspend = true, NOW),
+            Some(Reason::Suspended)
+        );
+        assert_eq!(
+            ask(|_, it, _, _| it.spec.suspend = true, NOW),
+            Some(Reason::IntegrationSuspended)
+        );
+        assert_eq!(
+            ask(|_, it, _, _| it.spec.agreement.ends_at = Some(at(NOW)), NOW),
+            Some(Reason::AgreementEnded)
+        );
+        assert_eq!(ask(|_, _, active, _| *active = false, NOW), Some(Reason::OwnerRemoved));
+        let deleted = |_: &mut AccessGrant, _: &mut PartnerIntegration, _: &mut bool, gone: &mut HashSet<String>| {
+            gone.insert("uid-of-alice".to_owned());
+        };
+        assert_eq!(ask(deleted, NOW), Some(Reason::OwnerRemoved));
+        let deletion = |grant: &mut AccessGrant, _: &mut PartnerIntegration, _: &mut bool, _: &mut HashSet<String>| {
+            grant.metadata.deletion_timestamp = grant.metadata.creation_timestamp.clone();
+        };
+        assert_eq!(ask(deletion, NOW), Some(Reason::Deleting));
+        assert_eq!(ask(|_, _, _, _| {}, "2027-01-20T00:00:00Z"), Some(Reason::Expired));
+        assert_eq!(ask(|_, _, _, _| {}, "2027-01-10T00:00:00Z"), Some(Reason::ReviewLapsed));
+    }
+
+    #[test]
+    fn a_no_ends_what_was_made_before_it_and_not_what_was_made_after() {
+        let (grant, integration) = (grant(), integration());
+        let no = decision("no", "Revoke", "dave", "sha256:0", MADE);
+        let known = Known {
+            grant: &grant,
+            integration: Some(&integration),
+            decisions: &[&no],
+            owners: &Owners::new(),
+            deleted_owners: &HashSet::new(),
+        };
+        assert_eq!(must_close(&known, at(MADE), at(NOW)), Some(Reason::Revoked));
+        assert_eq!(must_close(&known, at(MADE).plus(-1), at(NOW)), Some(Reason::Revoked));
+        assert_eq!(must_close(&known, at(MADE).plus(1), at(NOW)), None);
+    }
+
+    #[test]
+    fn the_deadline_is_the_earliest_end() {
+        let (mut grant, mut integration) = (grant(), integration());
+        let end = |grant: &AccessGrant, integration: &PartnerIntegration| {
+            deadline(&Known {
+                grant,
+                integration: Some(integration),
+                decisions: &[],
+                owners: &Owners::new(),
+                deleted_owners: &HashSet::new(),
+            })
+        };
+        assert_eq!(end(&grant, &integration), at("2027-01-20T00:00:00Z"));
+        approved(&mut grant, "uid-of-alice");
+        assert_eq!(end(&grant, &integration), at("2027-01-10T00:00:00Z"));
+        integration.spec.agreement.ends_at = Some(at("2027-01-01T00:00:00Z"));
+        assert_eq!(end(&grant, &integration), at("2027-01-01T00:00:00Z"));
+    }
+}
