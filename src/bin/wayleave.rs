@@ -1,46 +1,114 @@
-//! The operator: flags, logs, the health server, and the controller until a signal comes.
+//! The operator: flags, logs, the server, the election and the controller, until a signal comes.
 #![expect(clippy::disallowed_types, reason = "imperative shell")]
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::http::StatusCode;
-use axum::routing::get;
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 use k8s_openapi::ByteString;
-use wayleave::controller::{self, Cache, Settings};
+use kube::client::ClientBuilder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use wayleave::api::names::IDENTITY_NAMESPACE;
+use wayleave::controller::leader::{Alone, Election, Leadership, LeaseSettings};
+use wayleave::controller::metrics::Metrics;
+use wayleave::controller::{Cache, Operator, Settings};
+use wayleave::server::{self, Shown};
+
+/// How long a graceful stop waits for what is under way.
+const GRACE: Duration = Duration::from_secs(20);
+/// The exit code after a second signal, as a shell gives it to what was interrupted.
+const INTERRUPTED: i32 = 130;
 
 /// Governs partner access: issues what was approved, rotates it, and takes it away on time.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Address of /live and /ready.
-    #[arg(long, env = "WAYLEAVE_LISTEN", default_value = "0.0.0.0:8080")]
+    /// Address of /live, /ready and /metrics.
+    #[arg(
+        long,
+        env = "WAYLEAVE_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
     listen: SocketAddr,
-    /// The operator's own namespace.
-    #[arg(long, env = "WAYLEAVE_NAMESPACE", default_value = "wayleave-system")]
+
+    /// The operator's own namespace, where its lease is.
+    #[arg(
+        long,
+        env = "WAYLEAVE_NAMESPACE",
+        default_value = "wayleave-system",
+        help_heading = "Who and where"
+    )]
     namespace: String,
-    /// The operator's own ServiceAccount.
-    #[arg(long, env = "WAYLEAVE_SERVICE_ACCOUNT", default_value = "wayleave")]
+    /// The operator's own ServiceAccount; a RoleBinding to it enrols a namespace.
+    #[arg(
+        long,
+        env = "WAYLEAVE_SERVICE_ACCOUNT",
+        value_name = "NAME",
+        default_value = "wayleave",
+        help_heading = "Who and where"
+    )]
     service_account: String,
     /// The namespace of the partners' identities.
-    #[arg(long, env = "WAYLEAVE_IDENTITY_NAMESPACE", default_value = wayleave::api::names::IDENTITY_NAMESPACE)]
+    #[arg(long, env = "WAYLEAVE_IDENTITY_NAMESPACE", value_name = "NAMESPACE", default_value = IDENTITY_NAMESPACE, help_heading = "Who and where")]
     identity_namespace: String,
-    /// The API server's URL as partners reach it; by default as the operator does.
-    #[arg(long, env = "WAYLEAVE_PARTNER_SERVER", default_value = "")]
+    /// The API server's URL as partners reach it, for the kubeconfigs delivered to them; by default as the operator does.
+    #[arg(
+        long,
+        env = "WAYLEAVE_PARTNER_SERVER",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Who and where"
+    )]
     partner_server: String,
-    /// Accepted for the chart; there is no election yet, so run one replica.
-    #[arg(long, env = "WAYLEAVE_LEADER_ELECTION")]
+
+    /// Let one replica at a time issue, by a Lease. Every replica ends access on time.
+    #[arg(long, env = "WAYLEAVE_LEADER_ELECTION", action = ArgAction::Set, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, help_heading = "Election")]
     leader_election: bool,
+    /// The lease's name.
+    #[arg(
+        long,
+        env = "WAYLEAVE_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "wayleave",
+        help_heading = "Election"
+    )]
+    lease_name: String,
+    /// For how many seconds a renewal of the lease is good: a replica that dies is replaced after as long.
+    #[arg(long, env = "WAYLEAVE_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=300), help_heading = "Election")]
+    lease_duration: u64,
+    /// The name by which this replica holds the lease: its own alone. By default the pod's name, else one that is made up.
+    #[arg(
+        long,
+        env = "POD_NAME",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Election"
+    )]
+    identity: String,
+
     /// How many grants are reconciled at once.
-    #[arg(long, env = "WAYLEAVE_CONCURRENCY", default_value_t = 64)]
+    #[arg(long, env = "WAYLEAVE_CONCURRENCY", value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+
     /// The form of the log.
-    #[arg(long, env = "WAYLEAVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    #[arg(long, env = "WAYLEAVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, help_heading = "Log")]
     log_format: LogFormat,
-    /// What to log: a level, or directives such as `info,kube=debug`.
-    #[arg(long, env = "WAYLEAVE_LOG_LEVEL", default_value = "info")]
+    /// What to log: a level (error, warn, info, debug, trace), or directives such as `info,kube=debug`.
+    #[arg(
+        long,
+        env = "WAYLEAVE_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        value_parser = log_level,
+        help_heading = "Log"
+    )]
     log_level: String,
 }
 
@@ -51,75 +119,159 @@ enum LogFormat {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
-        .with_context(|| format!("--log-level {:?} is neither a level nor directives", args.log_level))?;
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    start_log(&args);
+    let signals = Signals::new().context("signals can't be received")?;
+    let listener = server::bind(args.listen).await?;
+    let mut config = kube::Config::infer().await.context("finding the API server")?;
+    // A token must not be asked for twice behind our back.
+    config.default_retry = false;
+    let metrics = Metrics::default();
+    let client = |config: kube::Config| -> anyhow::Result<kube::Client> {
+        let builder = ClientBuilder::try_from(config).context("making a client")?;
+        Ok(builder.with_layer(&metrics.layer()).build())
+    };
+    // Connections of its own for the closing lane: nothing queues before a denial.
+    let closing_client = client(config.clone())?;
+    let settings = settings(&args, &config)?;
+    let client = client(config)?;
+    let (cache, pending, queues) = Cache::new();
+    let registry = metrics.registry(Arc::clone(&cache));
+    let shown = Shown {
+        cache: Arc::clone(&cache),
+        registry,
+    };
+    let serving = tokio::spawn(server::serve(listener, shown));
+    let election = args.leader_election.then(|| Election::start(&client, lease(&args)));
+    let leadership: Arc<dyn Leadership> = match &election {
+        Some(election) => election.leadership.clone(),
+        None => Arc::new(Alone::default()),
+    };
+    let operator = Operator {
+        client,
+        closing_client,
+        settings,
+        cache,
+        pending,
+        queues,
+        leadership,
+        metrics,
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let mut running = tokio::spawn(operator.run(async {
+        // An error means that the sender is gone: that is a stop too.
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        ended = &mut running => ended.context("the operator broke off")??,
+        ended = serving => ended.context("the server broke off")??,
+        () = signals.first() => {
+            tracing::info!("stopping: what is under way is finished");
+            let _ = stop.send(());
+            match tokio::time::timeout(GRACE, &mut running).await {
+                Ok(ended) => ended.context("the operator broke off")??,
+                Err(_) => {
+                    running.abort();
+                    tracing::warn!("what was under way took too long: the next run takes it up");
+                }
+            }
+        }
+    }
+    if let Some(election) = election {
+        election.stop().await;
+    }
+    Ok(())
+}
+
+fn start_log(args: &Args) {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(&args.log_level))
         .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
     }
-    let mut config = kube::Config::infer().await.context("finding the API server")?;
-    // A token must not be asked for twice behind our back.
-    config.default_retry = false;
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    let parsed = EnvFilter::try_new(text).map(|_| text.to_owned());
+    parsed.map_err(|_| {
+        "neither a level (error, warn, info, debug, trace) nor directives such as info,kube=debug".to_owned()
+    })
+}
+
+fn settings(args: &Args, config: &kube::Config) -> anyhow::Result<Settings> {
     let roots = config.root_cert.iter().flatten();
-    let ca = roots.map(|der| pem(der)).collect::<anyhow::Result<String>>()?;
     let partner_server = if args.partner_server.is_empty() {
         config.cluster_url.to_string()
     } else {
-        args.partner_server
+        args.partner_server.clone()
     };
-    // Connections of its own for the closing lane: nothing queues before a denial.
-    let closing_client = kube::Client::try_from(config.clone()).context("making a client")?;
-    let client = kube::Client::try_from(config).context("making a client")?;
-    let settings = Settings {
-        namespace: args.namespace,
-        service_account: args.service_account,
-        identities: args.identity_namespace,
+    Ok(Settings {
+        namespace: args.namespace.clone(),
+        service_account: args.service_account.clone(),
+        identities: args.identity_namespace.clone(),
         partner_server,
-        ca,
+        ca: roots.map(|der| pem(der)).collect::<anyhow::Result<String>>()?,
         concurrency: args.concurrency,
-    };
-    let (cache, pending, queues) = Cache::new();
-    tokio::spawn(serve(args.listen, Arc::clone(&cache)));
-    controller::run(client, closing_client, settings, cache, pending, queues, shutdown()).await
+    })
 }
 
-async fn serve(listen: SocketAddr, cache: Arc<Cache>) {
-    let ready = move || async move {
-        let missing = cache.unsynced();
-        if missing.is_empty() {
-            (StatusCode::OK, "ready\n".to_owned())
-        } else {
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("not read yet: {}\n", missing.join(", ")),
-            )
-        }
+fn lease(args: &Args) -> LeaseSettings {
+    let identity = if args.identity.is_empty() {
+        format!("wayleave-{}-{}", std::process::id(), nonce())
+    } else {
+        args.identity.clone()
     };
-    let app = axum::Router::new()
-        .route("/live", get(|| async { "live\n" }))
-        .route("/ready", get(ready));
-    let served = match tokio::net::TcpListener::bind(listen).await {
-        Ok(listener) => axum::serve(listener, app).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, %listen, "the health server ended");
+    LeaseSettings {
+        name: args.lease_name.clone(),
+        namespace: args.namespace.clone(),
+        identity,
+        duration: args.lease_duration,
+        renew_before: args.lease_duration / 3,
     }
 }
 
-async fn shutdown() {
-    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    match terminated {
-        Ok(mut terminated) => tokio::select! {
-            _ = terminated.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        Err(error) => tracing::error!(%error, "signals can't be received: shutting down"),
+/// Sets two replicas on one machine apart, and one from its own past.
+fn nonce() -> u32 {
+    std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.subsec_nanos())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+
+    /// Returns at the first signal; the second ends the process at once.
+    async fn first(mut self) {
+        self.any().await;
+        tokio::spawn(async move {
+            self.any().await;
+            std::process::exit(INTERRUPTED);
+        });
     }
 }
 

@@ -17,7 +17,9 @@ use tokio::sync::Semaphore;
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration, SubjectKind};
 use crate::controller::cache::Cache;
+use crate::controller::leader::Leadership;
 use crate::controller::mapping::{self, Key};
+use crate::controller::metrics::Metrics;
 use crate::controller::{apply, lock, now, until};
 use crate::domain::closing::{Known, deadline, must_close};
 use crate::domain::ownership::Owners;
@@ -38,7 +40,8 @@ const AT_ONCE: usize = 64;
 pub(crate) struct ClosingLane {
     cache: Arc<Cache>,
     client: Client,
-    is_leader: Box<dyn Fn() -> bool + Send + Sync>,
+    leadership: Arc<dyn Leadership>,
+    metrics: Metrics,
     /// Grants that are being closed.
     under_way: Mutex<HashSet<Key>>,
     slots: Semaphore,
@@ -84,12 +87,14 @@ impl ClosingLane {
     pub(crate) fn new(
         cache: Arc<Cache>,
         client: Client,
-        is_leader: impl Fn() -> bool + Send + Sync + 'static,
+        leadership: Arc<dyn Leadership>,
+        metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             client,
-            is_leader: Box::new(is_leader),
+            leadership,
+            metrics,
             under_way: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
         })
@@ -183,7 +188,7 @@ impl ClosingLane {
 
     /// Takes the bindings of a grant away, until nothing that must go is left.
     async fn close(&self, key: &Key) {
-        if !(self.is_leader)() {
+        if !self.leadership.is_leader() {
             tokio::time::sleep(YIELD).await;
         }
         let mut pause = FIRST_PAUSE;
@@ -199,6 +204,7 @@ impl ClosingLane {
                 match apply::remove_child(&self.client, &binding).await {
                     Ok(()) => {
                         self.cache.index.gone(&binding);
+                        self.metrics.closed(reason);
                         let (namespace, name) = key;
                         tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
                     }
@@ -209,6 +215,7 @@ impl ClosingLane {
                 self.cache.enqueue_key(key);
                 return;
             };
+            self.metrics.closing_failed();
             tracing::error!(namespace = key.0, name = key.1, %error, "access could not be closed, and may still work");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -12,6 +12,7 @@ use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
 use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
@@ -62,6 +63,8 @@ pub struct Cache {
     pub(crate) followed: Mutex<HashSet<String>>,
     referrers: Mutex<CacheReferrers>,
     is_known: AtomicBool,
+    /// Why a source could not be read, the last time.
+    troubles: Mutex<HashMap<String, String>>,
     queue: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
     touched: UnboundedSender<Key>,
     /// UIDs of AccessOwners that were seen deleted.
@@ -99,6 +102,7 @@ impl Cache {
             followed: Mutex::default(),
             referrers: Mutex::default(),
             is_known: AtomicBool::new(false),
+            troubles: Mutex::default(),
             queue,
             touched,
             deleted_owners: Mutex::default(),
@@ -117,6 +121,33 @@ impl Cache {
         missing
     }
 
+    /// What keeps decisions from being made, a line each; empty when nothing does.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let troubles = lock(&self.troubles);
+        let line = |source: &str| {
+            let trouble = troubles.get(source);
+            trouble.cloned().unwrap_or_else(|| format!("{source} are not read yet"))
+        };
+        self.unsynced().into_iter().map(line).collect()
+    }
+
+    /// A source could not be read.
+    pub(crate) fn trouble(&self, source: &str, kind: &str, error: &watcher::Error) {
+        let code = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
+            _ => 0,
+        };
+        let words = match code {
+            404 => format!("the kind {kind} is not served: install the CRDs of the chart"),
+            401 => format!("{kind} can't be read: the API server does not know us"),
+            403 => format!("{kind} can't be read: the operator was not given the right to list and watch them"),
+            _ => format!("{kind} can't be read: {error}"),
+        };
+        lock(&self.troubles).insert(source.to_owned(), words);
+    }
+
     /// Whether everything was read once: before that nothing is decided.
     pub(crate) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
@@ -125,6 +156,7 @@ impl Cache {
     /// A source was listed whole; its listing began at `begun`.
     pub(crate) fn synced(&self, source: &str, begun: u64) {
         self.index.complete(source, begun);
+        lock(&self.troubles).remove(source);
         if !self.is_known() && self.unsynced().is_empty() {
             self.is_known.store(true, Ordering::Release);
         }

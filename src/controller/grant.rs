@@ -34,6 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Brings one grant a step further.
 pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
+    if !context.is_leader() {
+        // Whoever begins to lead looks at every grant.
+        return Ok(Action::await_change());
+    }
     let uid = object.uid().unwrap_or_default();
     let action = match &object.0 {
         Ok(grant) => step(&context, newest(&context, Arc::new(grant.clone()))).await?,
@@ -51,6 +55,9 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         judgement = world.judge(context);
     }
     let Judgement { verdict, plan, at } = judgement;
+    if !context.is_leader() {
+        return Ok(Action::await_change());
+    }
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
@@ -58,6 +65,7 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
             let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
             let version = grant.resource_version().unwrap_or_default();
             apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
+            context.metrics.stepped(plan.step.as_str());
             return Ok(Action::await_change());
         }
         Step::Close(children) | Step::Retire(children) => {
@@ -72,6 +80,9 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         Step::Issue(issue) => Some(issue::issue(context, &world, &verdict, &plan.status, issue).await),
         Step::Rotate(rotate) => Some(issue::rotate(context, &world, &verdict, &plan.status, rotate).await),
     };
+    if plan.step != Step::Rest && !matches!(written, Some(Err(_))) {
+        context.metrics.stepped(plan.step.as_str());
+    }
     match written {
         Some(Ok(grant)) => remember(context, grant),
         Some(Err(error)) => return refused(context, &world, &verdict, error).await,

@@ -9,7 +9,9 @@ mod grant;
 mod hold;
 mod index;
 mod issue;
+pub mod leader;
 pub(crate) mod mapping;
+pub mod metrics;
 mod observe;
 mod probe;
 mod sweep;
@@ -20,12 +22,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use kube::ResourceExt as _;
 use kube::runtime::controller::{self, applier};
+use tracing::Instrument as _;
 
 use crate::api::v1alpha1::{AccessGrant, Instant};
 use crate::closing::ClosingLane;
 use crate::domain::approval::Confirmation;
+use leader::Leadership;
+use metrics::Metrics;
 
 pub use cache::{Cache, Pending, Queue, Touched};
 
@@ -56,6 +62,8 @@ pub struct Context {
     /// What the API server answered about deciders, and when, by the decision's UID.
     pub(crate) confirmations: Mutex<HashMap<String, (Confirmation, Instant)>>,
     pub(crate) probe: probe::Probe,
+    pub(crate) leadership: Arc<dyn Leadership>,
+    pub(crate) metrics: Metrics,
     /// How often in a row the reconcile of a grant failed, by UID.
     pub(crate) failures: Mutex<HashMap<String, u32>>,
     swept: AtomicBool,
@@ -67,8 +75,13 @@ impl Context {
         self.swept.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_swept(&self) {
-        self.swept.store(true, Ordering::Release);
+    pub(crate) fn set_swept(&self, swept: bool) {
+        self.swept.store(swept, Ordering::Release);
+    }
+
+    /// This replica may write, apart from closing, which every replica may.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leadership.is_leader()
     }
 
     /// Forgets what was kept of objects that are gone.
@@ -110,59 +123,90 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Runs until `shutdown` ends; then lets what is under way finish. `closing_client` is the closing lane's own.
-///
-/// # Errors
-/// When a watch task ends, which it never should.
-pub async fn run(
-    client: kube::Client,
-    closing_client: kube::Client,
-    settings: Settings,
-    cache: Arc<Cache>,
-    pending: cache::Pending,
-    (queue, touched): (cache::Queue, cache::Touched),
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let context = Arc::new(Context {
-        client: client.clone(),
-        settings,
-        cache: Arc::clone(&cache),
-        written: Mutex::default(),
-        confirmations: Mutex::default(),
-        probe: probe::Probe::default(),
-        failures: Mutex::default(),
-        swept: AtomicBool::new(false),
-    });
-    let lane = ClosingLane::new(Arc::clone(&cache), closing_client, || true);
-    let closing = tokio::spawn(lane.run(touched));
-    let mut watches = cache.watch(pending, &client, &context.settings);
-    let probing = tokio::spawn(probe::run(Arc::clone(&context)));
-    let sweeping = tokio::spawn(sweep::run(Arc::clone(&context)));
-    let holding = tokio::spawn(hold::run(Arc::clone(&context)));
-    let queue = queue
-        .take_until(Box::pin(shutdown))
-        .map(Ok::<_, std::convert::Infallible>);
-    let config = controller::Config::default().concurrency(context.settings.concurrency);
-    let reconciling = applier(
-        |object, context| Box::pin(grant::reconcile(object, context)),
-        grant::after_error,
-        context,
-        cache.grants.clone(),
-        queue,
-        config,
-    )
-    .for_each(|outcome| async move {
-        match outcome {
-            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-            Err(error) => tracing::warn!(%error, "reconcile failed"),
+/// Everything that a running operator consists of.
+pub struct Operator {
+    /// The issuing lane's client.
+    pub client: kube::Client,
+    /// The closing lane's own.
+    pub closing_client: kube::Client,
+    /// What it was told.
+    pub settings: Settings,
+    /// What it knows.
+    pub cache: Arc<Cache>,
+    /// What fills the cache.
+    pub pending: Pending,
+    /// What the cache tells.
+    pub queues: (Queue, Touched),
+    /// Whether it may issue.
+    pub leadership: Arc<dyn Leadership>,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+impl Operator {
+    /// Runs until `shutdown` ends; then lets what is under way finish.
+    ///
+    /// # Errors
+    /// When a task ends that never should.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let (queue, touched) = self.queues;
+        let (cache, leadership) = (self.cache, self.leadership);
+        let context = Arc::new(Context {
+            client: self.client.clone(),
+            settings: self.settings,
+            cache: Arc::clone(&cache),
+            written: Mutex::default(),
+            confirmations: Mutex::default(),
+            probe: probe::Probe::default(),
+            leadership: Arc::clone(&leadership),
+            metrics: self.metrics.clone(),
+            failures: Mutex::default(),
+            swept: AtomicBool::new(false),
+        });
+        let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
+        let mut tasks = cache.watch(self.pending, &self.client, &context.settings);
+        tasks.spawn(lane.run(touched));
+        tasks.spawn(probe::run(Arc::clone(&context)));
+        tasks.spawn(sweep::run(Arc::clone(&context)));
+        tasks.spawn(hold::run(Arc::clone(&context)));
+        let concurrency = context.settings.concurrency;
+        let reconciling = applier(
+            reconcile,
+            grant::after_error,
+            context,
+            cache.grants.clone(),
+            queue
+                .take_until(Box::pin(shutdown))
+                .map(Ok::<_, std::convert::Infallible>),
+            controller::Config::default().concurrency(concurrency),
+        )
+        .for_each(|outcome| async move {
+            match outcome {
+                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::warn!(%error, "reconcile failed"),
+            }
+        });
+        tokio::select! {
+            () = reconciling => Ok(()),
+            Some(ended) = tasks.join_next() => anyhow::bail!("a task ended that never should: {ended:?}"),
         }
-    });
-    tokio::select! {
-        () = reconciling => {}
-        ended = watches.join_next() => anyhow::bail!("a watch ended: {ended:?}"),
     }
-    for task in [probing, sweeping, holding, closing] {
-        task.abort();
-    }
-    Ok(())
+}
+
+/// The reconcile of a grant, with a span and its measure.
+fn reconcile(
+    object: Arc<cache::Guarded<AccessGrant>>,
+    context: Arc<Context>,
+) -> BoxFuture<'static, apply::Result<controller::Action>> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let span = tracing::info_span!("reconcile", kind = "AccessGrant", namespace, name);
+    let timed = async move {
+        let begun = std::time::Instant::now();
+        let outcome = grant::reconcile(object, Arc::clone(&context)).await;
+        context
+            .metrics
+            .reconciled("AccessGrant", outcome.is_ok(), begun.elapsed());
+        outcome
+    };
+    Box::pin(timed.instrument(span))
 }

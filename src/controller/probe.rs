@@ -39,6 +39,7 @@ pub(crate) async fn run(context: Arc<Context>) {
             tracing::warn!(%error, "the admission policies could not be proved");
             Seen::default()
         });
+        context.metrics.proof(seen.proved, seen.skew);
         let changed = {
             let mut last = lock(&context.probe.0);
             std::mem::replace(&mut *last, seen) != seen

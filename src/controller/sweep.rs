@@ -23,22 +23,31 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// So many grants are closed at once.
 const AT_ONCE: usize = 16;
 
-/// Sweeps for ever.
+/// Sweeps for ever: whole, whenever this replica begins to lead.
 pub(crate) async fn run(context: Arc<Context>) {
-    while !context.cache.is_known() {
-        tokio::time::sleep(SOON).await;
-    }
-    close(&context, ended(&context)).await;
-    close(&context, orphans(&context).await).await;
-    // What could not be closed is tried again, and does not keep others from what they are owed.
-    context.set_swept();
-    context.cache.enqueue_all();
+    let mut leadership = context.leadership.changes();
     loop {
-        tokio::select! {
-            () = context.cache.orphan_seen.notified() => {}
-            () = tokio::time::sleep(AGAIN) => context.forget_gone(),
+        while !(context.cache.is_known() && context.is_leader()) {
+            tokio::time::sleep(SOON).await;
         }
+        close(&context, ended(&context)).await;
         close(&context, orphans(&context).await).await;
+        // What could not be closed is tried again, and does not keep others from what they are owed.
+        context.set_swept(true);
+        context.metrics.leads(true);
+        context.cache.enqueue_all();
+        while context.is_leader() {
+            tokio::select! {
+                () = context.cache.orphan_seen.notified() => close(&context, orphans(&context).await).await,
+                changed = leadership.changed() => if changed.is_err() { tokio::time::sleep(PAUSE).await },
+                () = tokio::time::sleep(AGAIN) => {
+                    context.forget_gone();
+                    close(&context, orphans(&context).await).await;
+                }
+            }
+        }
+        context.set_swept(false);
+        context.metrics.leads(false);
     }
 }
 

@@ -45,7 +45,7 @@ async fn fill<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let prune = |object: &mut K| object.managed_fields_mut().clear();
-    let mut events = Box::pin(events(api, watcher::Config::default(), prune));
+    let mut events = Box::pin(events(source, &cache, api, watcher::Config::default(), prune));
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
         match &event {
@@ -79,7 +79,7 @@ async fn follow<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut begun = 0;
-    let mut events = Box::pin(events(api, config, |_: &mut K| {}));
+    let mut events = Box::pin(events(&source, &cache, api, config, |_: &mut K| {}));
     while let Some(event) = events.next().await {
         match event {
             watcher::Event::Init => begun = cache.index.begin(),
@@ -113,7 +113,8 @@ async fn follow<K>(
 async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Settings) {
     const SOURCE: &str = "rolebindings";
     let mut begun = 0;
-    let mut events = Box::pin(events(api, watcher::Config::default(), |_: &mut RoleBinding| {}));
+    let config = watcher::Config::default();
+    let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut RoleBinding| {}));
     let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>| {
         let namespace = binding.namespace().unwrap_or_default();
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
@@ -158,19 +159,31 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
     }
 }
 
-/// Watches for ever: errors are logged and waited out.
-fn events<K>(
+/// Watches for ever: errors are told, logged and waited out.
+fn events<K, P>(
+    source: &str,
+    cache: &Arc<Cache>,
     api: Api<K>,
     config: watcher::Config,
-    prune: impl FnMut(&mut K) + Send,
-) -> impl Stream<Item = watcher::Event<K>> + Send
+    prune: P,
+) -> impl Stream<Item = watcher::Event<K>> + Send + use<K, P>
 where
+    P: FnMut(&mut K) + Send,
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    let (source, cache) = (source.to_owned(), Arc::clone(cache));
+    let kind = if K::group(&()).is_empty() {
+        K::plural(&()).into_owned()
+    } else {
+        format!("{}.{}", K::plural(&()), K::group(&()))
+    };
     watcher(api, config)
         .default_backoff()
         .modify(prune)
-        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "watch failed"))
+        .inspect_err(move |error| {
+            tracing::warn!(kind, %error, "watch failed");
+            cache.trouble(&source, &kind, error);
+        })
         .filter_map(|event| async { event.ok() })
 }
 

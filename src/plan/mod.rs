@@ -96,6 +96,21 @@ pub enum Step {
     Finish,
 }
 
+impl Step {
+    /// The step in one word, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Close(_) => "close",
+            Self::Issue(_) => "issue",
+            Self::Rotate(_) => "rotate",
+            Self::Retire(_) => "retire",
+            Self::Finish => "finish",
+        }
+    }
+}
+
 /// What an activation needs to know; the shell mints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issue {

@@ -1,0 +1,263 @@
+//! What the operator counts, in the form of Prometheus. Labels are words of ours, never names of objects.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use http::{Request, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
+use tower::{Layer, Service};
+
+use super::cache::Cache;
+use super::now;
+use crate::api::conditions::types;
+use crate::domain::conditions;
+
+/// Buckets of a reconcile, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    verb: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByReason {
+    reason: String,
+}
+
+/// Every metric that code counts by itself.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    reconciles: Family<Outcome, Counter>,
+    durations: Histogram,
+    steps: Family<Action, Counter>,
+    calls: Family<Call, Counter>,
+    closings: Family<ByReason, Counter>,
+    failed_closings: Counter,
+    leader: Gauge,
+    proved: Gauge,
+    skew: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            reconciles: Family::default(),
+            durations: Histogram::new(BUCKETS),
+            steps: Family::default(),
+            calls: Family::default(),
+            closings: Family::default(),
+            failed_closings: Counter::default(),
+            leader: Gauge::default(),
+            proved: Gauge::default(),
+            skew: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A registry that holds everything: what is counted here, and what is read from the cache when it is asked for.
+    #[must_use]
+    pub fn registry(&self, cache: Arc<Cache>) -> Registry {
+        let mut registry = Registry::with_prefix("wayleave");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        registry.register("reconciles", "Reconciles by kind and outcome", self.reconciles.clone());
+        let help = "How long a reconcile took";
+        registry.register_with_unit("reconcile_duration", help, Unit::Seconds, self.durations.clone());
+        registry.register(
+            "steps",
+            "Steps of grants that were carried out, by what they did",
+            self.steps.clone(),
+        );
+        registry.register(
+            "api_requests",
+            "Answers of the API server, by verb and code; 0 where none came",
+            self.calls.clone(),
+        );
+        registry.register(
+            "closings",
+            "Bindings that the closing lane took away, by reason",
+            self.closings.clone(),
+        );
+        let help = "Attempts of the closing lane that failed; access may still work";
+        registry.register("closing_failures", help, self.failed_closings.clone());
+        registry.register("leader", "1 while this replica may issue", self.leader.clone());
+        registry.register(
+            "admission_proved",
+            "1 while the admission policies were seen to hold",
+            self.proved.clone(),
+        );
+        let help = "Local time less the API server's, where they differ by more than may be; otherwise 0";
+        registry.register_with_unit("clock_skew", help, Unit::Seconds, self.skew.clone());
+        registry.register_collector(Box::new(Grants(cache)));
+        registry
+    }
+
+    pub(crate) fn reconciled(&self, kind: &'static str, ok: bool, took: std::time::Duration) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.reconciles.get_or_create(&Outcome { kind, outcome }).inc();
+        self.durations.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn stepped(&self, action: &'static str) {
+        self.steps.get_or_create(&Action { action }).inc();
+    }
+
+    pub(crate) fn closed(&self, reason: crate::api::conditions::Reason) {
+        let reason = reason.as_str().to_owned();
+        self.closings.get_or_create(&ByReason { reason }).inc();
+    }
+
+    pub(crate) fn closing_failed(&self) {
+        self.failed_closings.inc();
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    pub(crate) fn proof(&self, proved: bool, skew: Option<i64>) {
+        self.proved.set(i64::from(proved));
+        let skew = i32::try_from(skew.unwrap_or_default()).unwrap_or(i32::MAX);
+        self.skew.set(f64::from(skew));
+    }
+
+    /// Counts the answers to a client's calls.
+    #[must_use]
+    pub fn layer(&self) -> CountCalls {
+        CountCalls(self.calls.clone())
+    }
+}
+
+/// Numbers of grants, from the cache.
+struct Grants(Arc<Cache>);
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Grants")
+    }
+}
+
+impl Collector for Grants {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (mut by_reason, mut overdue, mut unreadable) = (BTreeMap::<String, i64>::new(), 0_i64, 0_i64);
+        for grant in self.0.grants.state() {
+            let Ok(grant) = &grant.0 else {
+                unreadable += 1;
+                continue;
+            };
+            let status = grant.status.clone().unwrap_or_default();
+            let active = conditions::find(&status.conditions, types::ACTIVE);
+            let reason = active.map_or("Unknown", |condition| condition.reason.as_str());
+            *by_reason.entry(reason.to_owned()).or_default() += 1;
+            let is_active = active.is_some_and(|condition| condition.status == "True");
+            let ended = grant
+                .spec
+                .expires_at
+                .min(status.active_until.unwrap_or(grant.spec.expires_at));
+            overdue += i64::from(is_active && ended < now());
+        }
+        let help = "Grants by the reason of their Active condition";
+        let mut family = encoder.encode_descriptor("grants", help, None, MetricType::Gauge)?;
+        for (reason, count) in by_reason {
+            let labels = ByReason { reason };
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let gauges = [
+            (
+                "overdue_grants",
+                "Grants whose end has passed and whose access is still there",
+                overdue,
+            ),
+            (
+                "unreadable_grants",
+                "Grants that can't be read and count as absent",
+                unreadable,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(gauge)?;
+        }
+        Ok(())
+    }
+}
+
+/// A layer of the client that counts answers by verb and code.
+#[derive(Clone, Debug)]
+pub struct CountCalls(Family<Call, Counter>);
+
+impl<S> Layer<S> for CountCalls {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Counted {
+            inner,
+            calls: self.0.clone(),
+        }
+    }
+}
+
+/// See [`CountCalls`].
+#[derive(Clone, Debug)]
+pub struct Counted<S> {
+    inner: S,
+    calls: Family<Call, Counter>,
+}
+
+impl<S, A, B> Service<Request<A>> for Counted<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+    B: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let verb = match request.method().as_str() {
+            "GET" => "GET",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "PATCH" => "PATCH",
+            "DELETE" => "DELETE",
+            _ => "other",
+        };
+        let (answer, calls) = (self.inner.call(request), self.calls.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+            calls.get_or_create(&Call { verb, code }).inc();
+            answer
+        })
+    }
+}
