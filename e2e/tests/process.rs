@@ -1,9 +1,5 @@
 //! The operator as a process: what it says of itself, who leads, how it starts and stops.
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive a real cluster"
-)]
+#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
 use std::time::{Duration, Instant};
 
@@ -84,10 +80,7 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
     let one = Operator::start(&cp, replica("one")).await?;
     eventually("the operator to name the missing kinds and rights", LIMIT, || async {
         ensure!(one.get("/live").await? == "live\n");
-        let said = one
-            .get("/ready")
-            .await
-            .map_or_else(|error| format!("{error:#}"), |said| said);
+        let said = one.get("/ready").await.unwrap_or_else(|error| format!("{error:#}"));
         ensure!(
             said.contains("503") && said.contains("accessgrants.wayleave.dev"),
             "{said}"
