@@ -18,6 +18,60 @@ pub mod types {
     pub const COUNTED: &str = "Counted";
 }
 
+/// Why an integration is, or is not, ready. `OwnerRemoved`, `AgreementEnded` and `Deleting` are those of [`Reason`].
+pub mod integration {
+    /// It can carry grants.
+    pub const IN_FORCE: &str = "InForce";
+    /// `spec.suspend` is true.
+    pub const SUSPENDED: &str = "Suspended";
+}
+
+/// Why a decision counts, or doesn't.
+pub mod counted {
+    /// An approval: it is among those that access rests on.
+    pub const COUNTED: &str = "Counted";
+    /// A Deny or Revoke that keeps access away.
+    pub const STANDS: &str = "Stands";
+    /// A Deny or Revoke that later approvals outdid.
+    pub const OUTDONE: &str = "Outdone";
+    /// An approval whose time is over.
+    pub const LAPSED: &str = "Lapsed";
+    /// There are more approvals than are kept, and later ones.
+    pub const SURPLUS: &str = "Surplus";
+    /// It is being deleted, which withdraws it.
+    pub const WITHDRAWN: &str = "Withdrawn";
+    /// The API server is yet to be asked whether the decider may decide.
+    pub const UNCONFIRMED: &str = "Unconfirmed";
+    /// The API server says that the decider may not decide.
+    pub const NOT_ALLOWED: &str = "NotAllowed";
+    /// Nothing of the subject's kind and name is there.
+    pub const SUBJECT_MISSING: &str = "SubjectMissing";
+    /// The subject can't be read.
+    pub const SUBJECT_UNREADABLE: &str = "SubjectUnreadable";
+    /// The grant's integration is not there, so that nothing can be approved.
+    pub const INTEGRATION_MISSING: &str = "IntegrationMissing";
+    /// It is of an object that had the subject's name before.
+    pub const ANOTHER_UID: &str = "AnotherUID";
+    /// What it approved was changed since.
+    pub const DIGEST_REPLACED: &str = "DigestReplaced";
+    /// What it approves is not what stands there.
+    pub const DIGEST_NOT_CURRENT: &str = "DigestNotCurrent";
+    /// A later Deny, Revoke or owner removal voids it.
+    pub const VOIDED: &str = "Voided";
+    /// Nobody is named as the decider.
+    pub const DECIDER_MISSING: &str = "DeciderMissing";
+    /// A ServiceAccount decided.
+    pub const SERVICE_ACCOUNT: &str = "ServiceAccount";
+    /// The decider asked for it, or had a hand in it.
+    pub const OWN_REQUEST: &str = "OwnRequest";
+    /// A namespace that the grant reaches is not named.
+    pub const TARGET_MISSING: &str = "TargetMissing";
+    /// The owners are not those of the day it was made.
+    pub const OWNERS_CHANGED: &str = "OwnersChanged";
+    /// Decisions of this kind are not evaluated yet.
+    pub const NOT_EVALUATED: &str = "NotEvaluated";
+}
+
 /// Why a grant is, or is not, active. The order is the order of precedence: the first that applies is the primary reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {

@@ -8,34 +8,12 @@ use serde::Serialize;
 
 use super::args::OutputFormat;
 
+pub use crate::domain::text::{escape, is_hostile};
+
 /// What stands for a value that is absent.
 pub const NONE: &str = "<none>";
 /// Blanks between two columns, as kubectl has them.
 const GAP: u16 = 3;
-
-/// Whether a character can move, colour, hide or reorder what a terminal shows.
-#[must_use]
-pub fn is_hostile(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// The text with every hostile character spelled out.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_hostile(character) {
-            escaped.extend(character.escape_unicode());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
-}
 
 /// A table without borders; an empty cell says so.
 #[must_use]
@@ -112,15 +90,6 @@ pub fn write(out: &mut dyn Write, format: OutputFormat, value: &impl Serialize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_could_take_over_a_terminal_is_spelled_out() {
-        assert_eq!(
-            escape("a\u{1b}[31mb\u{202e}c\r\n"),
-            "a\\u{1b}[31mb\\u{202e}c\\u{d}\\u{a}"
-        );
-        assert_eq!(escape("Zoë's grant, 日本"), "Zoë's grant, 日本");
-    }
 
     #[test]
     fn a_table_has_no_borders_and_no_trailing_blanks() {

@@ -5,9 +5,11 @@
 //! and replacement of the digest, with the owners of today, by somebody who may approve in every namespace reached and had
 //! no hand in the request. Its dates are frozen in status when it is first counted; later edits can only shorten them.
 
+mod counted;
 mod lines;
 mod standing;
 #[cfg(test)]
 mod tests;
 
+pub use counted::unweighed;
 pub use standing::{Confirmation, Question, Standing, consider};

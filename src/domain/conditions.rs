@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::Instant;
+use crate::domain::text::bounded;
 
 /// The longest message written, in bytes: a status stays readable, and far below the API server's bound of 32 KiB.
 const LONGEST_MESSAGE: usize = 4_096;
@@ -88,7 +89,7 @@ pub fn merge(old: &[Condition], desired: Vec<Desired>, generation: Option<i64>, 
                 type_: new.type_.to_owned(),
                 status: new.status.to_owned(),
                 reason: new.reason,
-                message: bounded(new.message),
+                message: bounded(new.message, LONGEST_MESSAGE),
                 observed_generation: generation,
                 last_transition_time: before.map_or(Time(now.timestamp()), |condition| {
                     condition.last_transition_time.clone()
@@ -102,18 +103,6 @@ pub fn merge(old: &[Condition], desired: Vec<Desired>, generation: Option<i64>, 
 #[must_use]
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-fn bounded(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let mut end = LONGEST_MESSAGE - '…'.len_utf8();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-        message.push('…');
-    }
-    message
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod names;
 pub mod ownership;
 pub mod permission;
 pub mod policy;
+pub mod text;
 pub mod verdict;
 
 #[cfg(test)]

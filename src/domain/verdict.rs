@@ -84,6 +84,8 @@ pub struct Verdict {
     pub to_confirm: BTreeSet<String>,
     /// Why approvals don't count, by the decision's name.
     pub not_counted: BTreeMap<String, String>,
+    /// The Counted condition of each decision on the grant itself, by the decision's name.
+    pub decisions: BTreeMap<String, Desired>,
     /// The next instant at which the answer can change by itself.
     pub next_change: Option<Instant>,
 }

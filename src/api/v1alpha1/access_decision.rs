@@ -23,9 +23,11 @@ use super::{Digest, Instant, Line, Name, Principal, Uid};
     printcolumn(name = "Decision", type_ = "string", json_path = ".spec.decision"),
     printcolumn(name = "Kind", type_ = "string", json_path = ".spec.subject.kind"),
     printcolumn(name = "Subject", type_ = "string", json_path = ".spec.subject.name"),
+    printcolumn(name = "Counted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Counted\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Counted\")].reason"),
     printcolumn(name = "By", type_ = "string", json_path = ".spec.decidedBy"),
     printcolumn(name = "Until", type_ = "string", json_path = ".spec.validUntil"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = 1),
+    printcolumn(name = "Words", type_ = "string", json_path = ".spec.reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters"),
     validation = Rule::new("self.spec == oldSelf.spec").message("a decision can't be changed: write another one")
@@ -123,7 +125,7 @@ pub struct ReviewedGrant {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessDecisionStatus {
-    /// Counted, and if not, why.
+    /// Counted: True while the decision counts; else why it doesn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]

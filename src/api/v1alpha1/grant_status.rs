@@ -93,6 +93,10 @@ pub struct ReplacedDigest {
     pub digest: String,
     /// When another took its place.
     pub at: Instant,
+    /// The sections in which the one that took its place differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub changed: Vec<String>,
 }
 
 /// An approval that counts.

@@ -22,11 +22,12 @@ use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Lin
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Partner", type_ = "string", json_path = ".spec.partner.id"),
-    printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClassification"),
+    printcolumn(name = "Owners", type_ = "string", json_path = ".status.summary.owners"),
+    printcolumn(name = "Grants", type_ = "string", json_path = ".status.summary.grants"),
     printcolumn(name = "Ends", type_ = "string", json_path = ".spec.agreement.endsAt"),
-    printcolumn(name = "Business", type_ = "string", json_path = ".spec.owners.businessRef.name", priority = 1),
-    printcolumn(name = "Technical", type_ = "string", json_path = ".spec.owners.technicalRef.name", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClassification", priority = 1),
     printcolumn(name = "Agreement", type_ = "string", json_path = ".spec.agreement.reference", priority = 1),
+    printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters")
 )]
@@ -122,4 +123,30 @@ pub struct PartnerIntegrationStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+    /// Its AccessGrants.
+    #[serde(default)]
+    pub grants: GrantCount,
+    /// For tables: owners and grants in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<IntegrationSummary>,
+}
+
+/// How many AccessGrants hang on an integration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrantCount {
+    /// Those whose partner can use the access now.
+    pub active: i64,
+    /// All that there are.
+    pub total: i64,
+}
+
+/// Words for tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntegrationSummary {
+    /// Both owners: business, then technical.
+    pub owners: String,
+    /// Active grants, and all: `1/3`.
+    pub grants: String,
 }

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lines;
+use super::{counted, lines};
+use crate::api::conditions::counted as words;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, ApprovalRequirement, CountedApproval, Decision, Instant,
     PartnerIntegration, ReplacedDigest, SubjectKind,
 };
+use crate::domain::conditions::Desired;
 use crate::domain::ownership::{self, Owners, Person, people, person};
 
 /// The most approvals that status keeps.
@@ -67,6 +69,8 @@ pub struct Standing {
     pub not_counted: BTreeMap<String, String>,
     /// UIDs of decisions that would count once their decider is confirmed.
     pub to_confirm: BTreeSet<String>,
+    /// The Counted condition of each decision on the grant itself, by the decision's name.
+    pub conditions: BTreeMap<String, Desired>,
     /// What is asked for, in words.
     pub asked_for: String,
 }
@@ -114,8 +118,10 @@ pub fn consider(question: &Question<'_>) -> Standing {
         asked_for: lines::describe(question.lines),
         ..Standing::default()
     };
+    let mut objections = BTreeMap::new();
     for decision in decisions
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|decision| decision.spec.decision == Decision::Approve)
     {
         match weigh(question, decision, void_until, &involved) {
@@ -123,8 +129,11 @@ pub fn consider(question: &Question<'_>) -> Standing {
             Weight::Unconfirmed => {
                 standing.to_confirm.insert(uid(decision).to_owned());
             }
-            Weight::DoesNotCount(why) => {
-                standing.not_counted.insert(name(decision).to_owned(), why);
+            Weight::DoesNotCount(objection) => {
+                standing
+                    .not_counted
+                    .insert(name(decision).to_owned(), objection.words.clone());
+                objections.insert(uid(decision), objection);
             }
         }
     }
@@ -153,13 +162,23 @@ pub fn consider(question: &Question<'_>) -> Standing {
         standing.denied = denied;
         standing.revoked = revoked;
     }
+    let conditions = counted::conditions(question.now, &decisions, &standing, &objections);
+    standing.conditions = conditions;
     standing
 }
 
 enum Weight {
     Counts(CountedApproval),
     Unconfirmed,
-    DoesNotCount(String),
+    DoesNotCount(Objection),
+}
+
+/// Why an approval does not count.
+pub(super) struct Objection {
+    /// In one stable word.
+    pub(super) reason: &'static str,
+    /// In words.
+    pub(super) words: String,
 }
 
 fn weigh(
@@ -168,47 +187,62 @@ fn weigh(
     void_until: Option<Instant>,
     involved: &BTreeSet<Person<'_>>,
 ) -> Weight {
-    let no = |why: String| Weight::DoesNotCount(why);
+    let no = |reason: &'static str, words: String| Weight::DoesNotCount(Objection { reason, words });
     let spec = &decision.spec;
     let at = made_at(decision);
     let grant_uid = question.grant.metadata.uid.as_deref().unwrap_or_default();
     if decision.metadata.deletion_timestamp.is_some() {
-        return no("it is being deleted".to_owned());
+        return no(words::WITHDRAWN, "it is being deleted".to_owned());
     }
     if spec.subject.uid.as_ref().map(|uid| uid.0.as_str()) != Some(grant_uid) {
-        return no(format!(
-            "it is of another AccessGrant of this name: this one's UID is {grant_uid}"
-        ));
+        return no(
+            words::ANOTHER_UID,
+            format!("it is of another AccessGrant of this name: this one's UID is {grant_uid}"),
+        );
     }
-    if spec.digest.as_ref().map(|digest| digest.0.as_str()) != Some(question.digest) {
-        return no(format!(
-            "it is of another digest: what stands there now is {}",
-            question.digest
-        ));
-    }
-    if let Some(replaced) = question
-        .replaced
-        .iter()
-        .find(|it| it.digest == question.digest && at <= it.at)
-    {
-        return no(format!(
-            "what it approved was replaced at {}: approve again",
-            replaced.at
-        ));
+    let approved = spec.digest.as_ref().map_or("", |digest| digest.0.as_str());
+    let replaced = question.replaced.iter().position(|it| it.digest == approved);
+    match replaced.map(|index| (&question.replaced[index], changed_since(&question.replaced[index..]))) {
+        Some((replaced, changed)) if approved != question.digest => {
+            return no(
+                words::DIGEST_REPLACED,
+                format!(
+                    "it is of another digest, replaced at {}{changed}: what stands there now is {}",
+                    replaced.at, question.digest
+                ),
+            );
+        }
+        None if approved != question.digest => {
+            return no(
+                words::DIGEST_NOT_CURRENT,
+                format!("it is of another digest: what stands there now is {}", question.digest),
+            );
+        }
+        Some((replaced, changed)) if at <= replaced.at => {
+            return no(
+                words::DIGEST_REPLACED,
+                format!("what it approved was replaced at {}{changed}: approve again", replaced.at),
+            );
+        }
+        _ => {}
     }
     if void_until.is_some_and(|void| at <= void) {
-        return no("it was made before the last Deny, Revoke or owner removal, or in the same second".to_owned());
+        return no(
+            words::VOIDED,
+            "it was made before the last Deny, Revoke or owner removal, or in the same second".to_owned(),
+        );
     }
     let Some(by) = spec.decided_by.as_ref().map(|by| by.0.as_str()) else {
-        return no("spec.decidedBy is missing".to_owned());
+        return no(words::DECIDER_MISSING, "spec.decidedBy is missing".to_owned());
     };
     if by.starts_with("system:serviceaccount:") {
-        return no("a ServiceAccount can't decide".to_owned());
+        return no(words::SERVICE_ACCOUNT, "a ServiceAccount can't decide".to_owned());
     }
     if involved.contains(&person(by, question.owners)) {
-        return no(format!(
-            "{by} requested this or had a hand in it: somebody else must approve"
-        ));
+        return no(
+            words::OWN_REQUEST,
+            format!("{by} requested this or had a hand in it: somebody else must approve"),
+        );
     }
     let own = question.grant.metadata.namespace.as_deref().unwrap_or_default();
     let reached = question.grant.target_namespaces();
@@ -216,9 +250,10 @@ fn weigh(
         .iter()
         .find(|ns| *ns != own && !spec.target_namespaces.iter().any(|it| it.0 == **ns))
     {
-        return no(format!(
-            "spec.targetNamespaces does not name {target}, which the grant reaches"
-        ));
+        return no(
+            words::TARGET_MISSING,
+            format!("spec.targetNamespaces does not name {target}, which the grant reaches"),
+        );
     }
 
     let today = ownership::uids(question.integration, question.owners);
@@ -230,7 +265,10 @@ fn weigh(
     let computed = valid_until(question.integration, decision, at);
     if let Some(frozen) = frozen {
         if frozen.owner_uids != today {
-            return no("the owners are no longer those of the day it was made".to_owned());
+            return no(
+                words::OWNERS_CHANGED,
+                "the owners are no longer those of the day it was made".to_owned(),
+            );
         }
         return Weight::Counts(CountedApproval {
             valid_until: frozen.valid_until.min(computed),
@@ -239,14 +277,14 @@ fn weigh(
     }
     let newer = ownership::newer_than(question.integration, question.owners, at);
     if !newer.is_empty() {
-        return no(format!(
-            "it was made before AccessOwner {} was there",
-            newer.join(" and ")
-        ));
+        return no(
+            words::OWNERS_CHANGED,
+            format!("it was made before AccessOwner {} was there", newer.join(" and ")),
+        );
     }
     match question.confirmations.get(uid(decision)) {
         None => Weight::Unconfirmed,
-        Some(Confirmation::Refused(why)) => no(why.clone()),
+        Some(Confirmation::Refused(why)) => no(words::NOT_ALLOWED, why.clone()),
         Some(Confirmation::Allowed) => Weight::Counts(CountedApproval {
             decision_ref: name(decision).to_owned(),
             uid: uid(decision).to_owned(),
@@ -258,6 +296,19 @@ fn weigh(
             owner_uids: today,
         }),
     }
+}
+
+/// The sections that were changed from the first of these digests on, in words; empty where that isn't known.
+fn changed_since(replaced: &[ReplacedDigest]) -> String {
+    let changed: BTreeSet<&str> = replaced
+        .iter()
+        .flat_map(|it| it.changed.iter().map(String::as_str))
+        .collect();
+    if changed.is_empty() {
+        return String::new();
+    }
+    let changed: Vec<&str> = changed.into_iter().collect();
+    format!(" (changed since: {})", changed.join(", "))
 }
 
 /// A decision on the grant, or a Deny or Revoke of its integration, by name.
@@ -320,7 +371,7 @@ fn made_at(decision: &AccessDecision) -> Instant {
     decision.spec.decided_at.map_or(written, |stated| stated.min(written))
 }
 
-fn written_at(decision: &AccessDecision) -> Instant {
+pub(super) fn written_at(decision: &AccessDecision) -> Instant {
     decision
         .metadata
         .creation_timestamp
@@ -328,10 +379,10 @@ fn written_at(decision: &AccessDecision) -> Instant {
         .map_or(Instant::new(jiff::Timestamp::UNIX_EPOCH), |time| Instant::new(time.0))
 }
 
-fn name(decision: &AccessDecision) -> &str {
+pub(super) fn name(decision: &AccessDecision) -> &str {
     decision.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn uid(decision: &AccessDecision) -> &str {
+pub(super) fn uid(decision: &AccessDecision) -> &str {
     decision.metadata.uid.as_deref().unwrap_or_default()
 }

@@ -230,8 +230,9 @@ fn going_back_to_an_old_content_does_not_revive_its_approval() {
     case.replaced = vec![ReplacedDigest {
         digest: DIGEST.to_owned(),
         at: at("2026-12-01T10:00:00Z"),
+        changed: vec!["ticket".to_owned()],
     }];
-    assert!(case.why().contains("replaced"));
+    assert!(case.why().contains("replaced at 2026-12-01T10:00:00Z (changed since: ticket)"));
     case.decisions
         .push(approve("two", "dave@corp.example", "2026-12-01T10:00:01Z"));
     assert!(case.counts());
@@ -342,4 +343,121 @@ proptest! {
         prop_assert!(before.counted.iter().all(|approval| last_no.is_none_or(|no| approval.at > no)));
         prop_assert_eq!(before.denied.is_some() || before.revoked.is_some(), last_no.is_some() && before.in_force_until.is_none() && !before.lapsed);
     }
+}
+
+impl Case {
+    /// What a decision is told about itself.
+    fn told(&self, name: &str) -> (String, String, String) {
+        let told = self.ask().conditions.remove(name).unwrap();
+        (told.status.to_owned(), told.reason, told.message)
+    }
+
+    fn told_reason(&self, name: &str) -> String {
+        let (status, reason, message) = self.told(name);
+        assert_eq!(status, "False", "{message}");
+        reason
+    }
+}
+
+#[test]
+fn an_approval_is_told_that_it_counts_and_until_when() {
+    let mut case = Case::sound();
+    let (status, reason, message) = case.told("one");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Counted"));
+    assert_eq!(message, "it counts until 2027-03-08T00:00:00Z");
+    case.now = at("2027-03-08T00:00:00Z");
+    assert_eq!(case.told_reason("one"), "Lapsed");
+    case.confirm = false;
+    assert_eq!(case.told("one").1, "Unconfirmed");
+}
+
+#[test]
+fn an_approval_that_does_not_count_is_told_why() {
+    let changed = |change: fn(&mut Case)| {
+        let mut case = Case::sound();
+        change(&mut case);
+        case.told_reason("one")
+    };
+    assert_eq!(
+        changed(|case| case.grant.metadata.uid = Some("another".to_owned())),
+        "AnotherUID"
+    );
+    assert_eq!(
+        changed(|case| case.decisions[0].spec.digest = Some(OTHER.into())),
+        "DigestNotCurrent"
+    );
+    assert_eq!(
+        changed(|case| case.decisions[0].spec.decided_by = Some("carol@corp.example".into())),
+        "OwnRequest"
+    );
+    assert_eq!(
+        changed(|case| case.decisions[0].spec.decided_by = Some("system:serviceaccount:ci:bot".into())),
+        "ServiceAccount"
+    );
+    assert_eq!(changed(|case| case.decisions[0].spec.decided_by = None), "DeciderMissing");
+    assert_eq!(
+        changed(|case| case.previous.revoked_at = Some(at("2026-12-01T10:00:00Z"))),
+        "Voided"
+    );
+    assert_eq!(
+        changed(|case| case.grant.spec.access[0].namespaces = vec!["ledger".into()]),
+        "TargetMissing"
+    );
+    let refused = Confirmation::Refused("dave may not approve in payments".to_owned());
+    let mut case = Case::sound();
+    case.refused = [("uid-of-one".to_owned(), refused)].into();
+    assert_eq!(case.told_reason("one"), "NotAllowed");
+}
+
+#[test]
+fn an_approval_of_what_was_changed_is_told_the_sections() {
+    let mut case = Case::sound();
+    case.decisions[0].spec.digest = Some(OTHER.into());
+    let replaced = |digest: &str, second: i64, changed: &str| ReplacedDigest {
+        digest: digest.to_owned(),
+        at: at("2026-12-01T10:00:00Z").plus(second),
+        changed: vec![changed.to_owned()],
+    };
+    case.replaced = vec![
+        replaced("sha256:long-ago", 0, "purpose"),
+        replaced(OTHER, 1, "ticket"),
+        replaced("sha256:between", 2, "access"),
+    ];
+    let (status, reason, message) = case.told("one");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "DigestReplaced"));
+    assert!(
+        message.contains("replaced at 2026-12-01T10:00:01Z (changed since: access, ticket)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_no_is_told_whether_it_stands() {
+    let mut case = Case::sound();
+    case.decisions.push(decision(
+        "no",
+        "Deny",
+        "erin@corp.example",
+        OTHER,
+        "2026-12-01T12:00:00Z",
+    ));
+    let (status, reason, message) = case.told("no");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Stands"));
+    assert!(message.contains("2026-12-01T12:00:00Z"), "{message}");
+    case.decisions
+        .push(approve("two", "dave@corp.example", "2026-12-01T12:00:01Z"));
+    let (status, reason, message) = case.told("no");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Outdone"));
+    assert!(message.ends_with(": two"), "{message}");
+}
+
+#[test]
+fn more_approvals_than_are_kept_are_told_so() {
+    let mut case = Case::sound();
+    for index in 0..16 {
+        let (name, by) = (format!("later-{index}"), format!("user-{index}"));
+        case.decisions.push(approve(&name, &by, "2026-12-01T01:00:00Z"));
+    }
+    assert_eq!(case.told_reason("one"), "Surplus");
+    assert_eq!(case.told("later-0").1, "Counted");
 }

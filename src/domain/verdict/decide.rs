@@ -44,7 +44,11 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             Reason::IntegrationMissing.as_str(),
             "nothing to approve",
         );
-        return inactive(facts, against, approved, status, None, Standing::default());
+        let standing = Standing {
+            conditions: approval::unweighed(facts.grant, facts.decisions),
+            ..Standing::default()
+        };
+        return inactive(facts, against, approved, status, None, standing);
     };
 
     let missing = ownership::missing(integration, facts.owners);
@@ -125,6 +129,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         terms,
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
+        decisions: standing.conditions,
         next_change: next_change(facts, Some(integration), approved_until),
     }
 }
@@ -151,6 +156,7 @@ fn inactive(
         terms,
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
+        decisions: standing.conditions,
         next_change: next_change(facts, facts.integration, standing.in_force_until),
     }
 }
@@ -183,6 +189,7 @@ fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mu
         status.replaced_digests.push(ReplacedDigest {
             digest: before,
             at: facts.now,
+            changed: current.changed_since(&status.digest_sections),
         });
         let surplus = status.replaced_digests.len().saturating_sub(MOST_REPLACED);
         status.replaced_digests.drain(..surplus);
