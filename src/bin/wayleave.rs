@@ -153,7 +153,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         registry,
     };
     let serving = tokio::spawn(server::serve(listener, shown));
-    let election = args.leader_election.then(|| Election::start(&client, lease(&args)));
+    let identity = identity(&args);
+    let election = args
+        .leader_election
+        .then(|| Election::start(&client, lease(&args, &identity)));
     let leadership: Arc<dyn Leadership> = match &election {
         Some(election) => election.leadership.clone(),
         None => Arc::new(Alone::default()),
@@ -165,6 +168,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         cache,
         pending,
         queues,
+        identity,
         leadership,
         metrics,
     };
@@ -228,18 +232,22 @@ fn settings(args: &Args, config: &kube::Config) -> anyhow::Result<Settings> {
     })
 }
 
-fn lease(args: &Args) -> LeaseSettings {
-    let identity = if args.identity.is_empty() {
-        format!("wayleave-{}-{}", std::process::id(), nonce())
-    } else {
-        args.identity.clone()
-    };
+fn lease(args: &Args, identity: &str) -> LeaseSettings {
     LeaseSettings {
         name: args.lease_name.clone(),
         namespace: args.namespace.clone(),
-        identity,
+        identity: identity.to_owned(),
         duration: args.lease_duration,
         renew_before: args.lease_duration / 3,
+    }
+}
+
+/// The name of this replica: given, or made up.
+fn identity(args: &Args) -> String {
+    if args.identity.is_empty() {
+        format!("wayleave-{}-{}", std::process::id(), nonce())
+    } else {
+        args.identity.clone()
     }
 }
 

@@ -25,10 +25,25 @@ use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolic
 
 /// An object that may not be readable: then its metadata is all that is known.
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
-/// The grants to look at.
-pub type Queue = UnboundedReceiver<ReconcileRequest<Guarded<AccessGrant>>>;
-/// The grants that something changed for, as the closing lane is told.
-pub type Touched = UnboundedReceiver<(String, String)>;
+/// What the cache tells of: whatever is to be looked at.
+pub struct Queues {
+    /// Grants, for the issuing lane.
+    pub(crate) grants: UnboundedReceiver<ReconcileRequest<Guarded<AccessGrant>>>,
+    /// Integrations.
+    pub(crate) integrations: UnboundedReceiver<ReconcileRequest<Guarded<PartnerIntegration>>>,
+    /// Decisions that no grant's reconcile may speak of.
+    pub(crate) decisions: UnboundedReceiver<Key>,
+    /// Grants, for the closing lane.
+    pub(crate) closing: UnboundedReceiver<Key>,
+}
+
+/// The other ends of [`Queues`].
+struct Senders {
+    grants: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
+    integrations: UnboundedSender<ReconcileRequest<Guarded<PartnerIntegration>>>,
+    decisions: UnboundedSender<Key>,
+    closing: UnboundedSender<Key>,
+}
 
 /// Every source that must be known before anything is decided.
 pub(crate) const SOURCES: [&str; 11] = [
@@ -65,8 +80,7 @@ pub struct Cache {
     is_known: AtomicBool,
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, String>>,
-    queue: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
-    touched: UnboundedSender<Key>,
+    senders: Senders,
     /// UIDs of AccessOwners that were seen deleted.
     pub(crate) deleted_owners: Mutex<HashSet<String>>,
 }
@@ -81,11 +95,25 @@ struct CacheReferrers {
 pub struct Pending(pub(crate) Writers);
 
 impl Cache {
-    /// An empty cache, and the queues that its changes fill: of the issuing and of the closing lane.
+    /// An empty cache, and the queues that its changes fill.
     #[must_use]
-    pub fn new() -> (Arc<Self>, Pending, (Queue, Touched)) {
-        let (queue, queued) = unbounded();
-        let (touched, told) = unbounded();
+    pub fn new() -> (Arc<Self>, Pending, Queues) {
+        let (grants, told_grants) = unbounded();
+        let (integrations, told_integrations) = unbounded();
+        let (decisions, told_decisions) = unbounded();
+        let (closing, told_closing) = unbounded();
+        let queues = Queues {
+            grants: told_grants,
+            integrations: told_integrations,
+            decisions: told_decisions,
+            closing: told_closing,
+        };
+        let senders = Senders {
+            grants,
+            integrations,
+            decisions,
+            closing,
+        };
         let writers = Writers::default();
         let cache = Self {
             grants: writers.grants.as_reader(),
@@ -103,11 +131,10 @@ impl Cache {
             referrers: Mutex::default(),
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
-            queue,
-            touched,
+            senders,
             deleted_owners: Mutex::default(),
         };
-        (Arc::new(cache), Pending(writers), (queued, told))
+        (Arc::new(cache), Pending(writers), queues)
     }
 
     /// What is not read yet, by name, sorted; empty when decisions can be made.
@@ -162,19 +189,51 @@ impl Cache {
         }
     }
 
-    /// Every grant is looked at.
+    /// Every grant, integration and decision is looked at.
     pub(crate) fn enqueue_all(&self) {
+        if !self.is_known() {
+            // The closing lane needs no more than what is there.
+            for grant in self.grants.state() {
+                let _ = self.senders.closing.unbounded_send(key_of(grant.as_ref()));
+            }
+            return;
+        }
         self.enqueue_where(|_| true);
+        for integration in self.integrations.state() {
+            self.enqueue_integration(&key_of(integration.as_ref()));
+        }
+        for decision in self.decisions.state() {
+            let _ = self.senders.decisions.unbounded_send(key_of(decision.as_ref()));
+        }
     }
 
     pub(crate) fn enqueue_key(&self, key: &Key) {
         // What is seen so far may suffice to close: positive facts need no more.
-        let _ = self.touched.unbounded_send(key.clone());
+        let _ = self.senders.closing.unbounded_send(key.clone());
         if self.is_known() {
             let (namespace, name) = key;
             let grant = ObjectRef::new(name).within(namespace);
             // Fails only when the receiver is gone: then nothing is reconciled any more.
-            let _ = self.queue.unbounded_send(ReconcileRequest::from(grant));
+            let _ = self.senders.grants.unbounded_send(ReconcileRequest::from(grant));
+        }
+    }
+
+    fn enqueue_integration(&self, key: &Key) {
+        if self.is_known() {
+            let integration = ObjectRef::new(&key.1).within(&key.0);
+            let _ = self
+                .senders
+                .integrations
+                .unbounded_send(ReconcileRequest::from(integration));
+            self.enqueue_decisions_of(SubjectKind::PartnerIntegration, key);
+        }
+    }
+
+    /// The decisions about a subject are looked at.
+    fn enqueue_decisions_of(&self, kind: SubjectKind, subject: &Key) {
+        let decisions = lock(&self.referrers).decisions.of(&(kind, subject.clone()));
+        for decision in decisions {
+            let _ = self.senders.decisions.unbounded_send(decision);
         }
     }
 
@@ -235,10 +294,14 @@ impl Cache {
     }
 
     pub(crate) fn touch_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
+        if let Ok(grant) = &object.0 {
+            self.enqueue_integration(&mapping::integration_of(grant));
+        }
         if is_there {
             self.enqueue_key(&key_of(object));
             return;
         }
+        self.enqueue_decisions_of(SubjectKind::AccessGrant, &key_of(object));
         let uid = object.uid().unwrap_or_default();
         if !self.index.of_grant(&uid, &[]).is_empty() {
             self.orphan_seen.notify_one();
@@ -254,7 +317,10 @@ impl Cache {
         lock(&self.referrers).decisions.put(key_of(object), target);
     }
 
-    pub(crate) fn touch_decision(&self, object: &Guarded<AccessDecision>) {
+    pub(crate) fn touch_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
+        if is_there && self.is_known() {
+            let _ = self.senders.decisions.unbounded_send(key_of(object));
+        }
         match object.0.as_ref().map(mapping::subject_of) {
             Ok((SubjectKind::AccessGrant, grant)) => self.enqueue_key(&grant),
             Ok((SubjectKind::PartnerIntegration, integration)) => self.enqueue_grants_of(&integration),
@@ -263,6 +329,7 @@ impl Cache {
     }
 
     pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>) {
+        self.enqueue_integration(&key_of(object));
         self.enqueue_grants_of(&key_of(object));
     }
 
@@ -273,6 +340,7 @@ impl Cache {
         let name = owner.name_any();
         for integration in self.integrations.state() {
             if integration.0.as_ref().is_ok_and(|it| mapping::is_owned_by(it, &name)) {
+                self.enqueue_integration(&key_of(integration.as_ref()));
                 self.enqueue_grants_of(&key_of(integration.as_ref()));
             }
         }

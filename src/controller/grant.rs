@@ -13,13 +13,13 @@ use kube::{Api, ResourceExt as _};
 use super::apply::{self, Error, Result};
 use super::cache::Guarded;
 use super::observe::{Judgement, World};
-use super::{Context, issue, lock, now, until};
+use super::{Context, decision, issue, lock, now, until};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions::{self, Desired};
 use crate::domain::verdict::Verdict;
-use crate::plan::Step;
+use crate::plan::{Step, announcement};
 
 /// After a step: what it changed is looked at at once.
 const AT_ONCE: Duration = Duration::from_millis(20);
@@ -40,7 +40,7 @@ pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Co
     }
     let uid = object.uid().unwrap_or_default();
     let action = match &object.0 {
-        Ok(grant) => step(&context, newest(&context, Arc::new(grant.clone()))).await?,
+        Ok(grant) => step(&context, context.grants_written.newest(Arc::new(grant.clone()))).await?,
         Err(invalid) => unreadable(&context, invalid).await?,
     };
     lock(&context.failures).remove(&uid);
@@ -54,10 +54,16 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         confirm(context, &world, &judgement.verdict.to_confirm).await?;
         judgement = world.judge(context);
     }
-    let Judgement { verdict, plan, at } = judgement;
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
+    let done = act(context, &world, &judgement).await;
+    decision::settle(context, &world.decisions(), &judgement.verdict).await;
+    done
+}
+
+async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {
+    let Judgement { verdict, plan, at } = judgement;
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
@@ -70,25 +76,25 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         }
         Step::Close(children) | Step::Retire(children) => {
             if let Err(error) = apply::close(context, children).await {
-                report(context, &world.grant, &verdict, Reason::RevocationFailed, &error).await;
+                report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
                 return Err(error);
             }
             None
         }
         // The end of the sweep looks at every grant again.
         Step::Issue(_) if !context.is_swept() => return Ok(Action::await_change()),
-        Step::Issue(issue) => Some(issue::issue(context, &world, &verdict, &plan.status, issue).await),
-        Step::Rotate(rotate) => Some(issue::rotate(context, &world, &verdict, &plan.status, rotate).await),
+        Step::Issue(issue) => Some(issue::issue(context, world, verdict, &plan.status, issue).await),
+        Step::Rotate(rotate) => Some(issue::rotate(context, world, verdict, &plan.status, rotate).await),
     };
     if plan.step != Step::Rest && !matches!(written, Some(Err(_))) {
         context.metrics.stepped(plan.step.as_str());
     }
     match written {
-        Some(Ok(grant)) => remember(context, grant),
-        Some(Err(error)) => return refused(context, &world, &verdict, error).await,
+        Some(Ok(grant)) => told(context, &world.grant, grant).await,
+        Some(Err(error)) => return refused(context, world, verdict, error).await,
         None if world.grant.status.as_ref() != Some(&plan.status) => {
             let grant = apply::write_status(context, &world.grant, &plan.status).await?;
-            remember(context, grant);
+            told(context, &world.grant, grant).await;
         }
         None if plan.step == Step::Rest => return Ok(Action::requeue(until(at.plus(plan.again_in)))),
         None => {}
@@ -157,25 +163,14 @@ pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, error: &Error, cont
     Action::requeue(pause)
 }
 
-/// The cache's grant, or the answer to a write of ours that the cache has not seen yet.
-fn newest(context: &Context, cached: Arc<AccessGrant>) -> Arc<AccessGrant> {
-    let version = |grant: &AccessGrant| {
-        let version = grant.resource_version();
-        version.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
-    };
-    let mut written = lock(&context.written);
-    let uid = cached.uid().unwrap_or_default();
-    match written.get(&uid) {
-        Some(ours) if version(ours) > version(&cached) => Arc::clone(ours),
-        _ => {
-            written.remove(&uid);
-            cached
-        }
-    }
-}
-
-fn remember(context: &Context, grant: AccessGrant) {
-    lock(&context.written).insert(grant.uid().unwrap_or_default(), Arc::new(grant));
+/// Keeps what was written, and publishes what changed by it.
+async fn told(context: &Context, before: &AccessGrant, written: AccessGrant) {
+    let said = written
+        .status
+        .as_ref()
+        .and_then(|after| announcement::of_grant(before.status.as_ref(), after));
+    context.grants_written.remember(written);
+    context.events.announce(before, said).await;
 }
 
 /// The grant as the API server has it: after a failed attempt neither cache nor memory need to have it.
@@ -202,7 +197,7 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
         return;
     }
     match apply::write_status(context, grant, &status).await {
-        Ok(grant) => remember(context, grant),
+        Ok(written) => told(context, grant, written).await,
         Err(error) => tracing::warn!(%error, "status could not be written"),
     }
 }

@@ -4,10 +4,13 @@
 pub(crate) mod apply;
 pub(crate) mod cache;
 mod credential;
+mod decision;
 mod enrolments;
+mod events;
 mod grant;
 mod hold;
 mod index;
+mod integration;
 mod issue;
 pub mod leader;
 pub(crate) mod mapping;
@@ -16,8 +19,10 @@ mod observe;
 mod probe;
 mod sweep;
 mod watches;
+mod written;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -27,13 +32,15 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::{self, applier};
 use tracing::Instrument as _;
 
-use crate::api::v1alpha1::{AccessGrant, Instant};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
 use crate::closing::ClosingLane;
 use crate::domain::approval::Confirmation;
+use events::Events;
 use leader::Leadership;
 use metrics::Metrics;
+use written::Written;
 
-pub use cache::{Cache, Pending, Queue, Touched};
+pub use cache::{Cache, Pending, Queues};
 
 /// What the operator is told at its start.
 #[derive(Clone, Debug)]
@@ -57,8 +64,10 @@ pub struct Context {
     pub(crate) client: kube::Client,
     pub(crate) settings: Settings,
     pub(crate) cache: Arc<Cache>,
-    /// The latest answer to a write of ours, by UID: a cache can lag behind it.
-    pub(crate) written: Mutex<HashMap<String, Arc<AccessGrant>>>,
+    pub(crate) grants_written: Written<AccessGrant>,
+    pub(crate) integrations_written: Written<PartnerIntegration>,
+    pub(crate) decisions_written: Written<AccessDecision>,
+    pub(crate) events: Events,
     /// What the API server answered about deciders, and when, by the decision's UID.
     pub(crate) confirmations: Mutex<HashMap<String, (Confirmation, Instant)>>,
     pub(crate) probe: probe::Probe,
@@ -88,7 +97,7 @@ impl Context {
     pub(crate) fn forget_gone(&self) {
         let uids = |all: Vec<Option<String>>| all.into_iter().flatten().collect::<HashSet<String>>();
         let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
-        lock(&self.written).retain(|uid, _| grants.contains(uid));
+        self.grants_written.retain(&grants);
         lock(&self.failures).retain(|uid, _| grants.contains(uid));
         let decisions = uids(
             self.cache
@@ -98,7 +107,10 @@ impl Context {
                 .map(|decision| decision.uid())
                 .collect(),
         );
+        self.decisions_written.retain(&decisions);
         lock(&self.confirmations).retain(|uid, _| decisions.contains(uid));
+        let integrations = uids(self.cache.integrations.state().iter().map(|it| it.uid()).collect());
+        self.integrations_written.retain(&integrations);
     }
 
     pub(crate) fn reserved_namespaces(&self) -> BTreeSet<String> {
@@ -136,7 +148,9 @@ pub struct Operator {
     /// What fills the cache.
     pub pending: Pending,
     /// What the cache tells.
-    pub queues: (Queue, Touched),
+    pub queues: Queues,
+    /// The name of this replica, for its events.
+    pub identity: String,
     /// Whether it may issue.
     pub leadership: Arc<dyn Leadership>,
     /// What it counts.
@@ -149,13 +163,16 @@ impl Operator {
     /// # Errors
     /// When a task ends that never should.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let (queue, touched) = self.queues;
+        let queues = self.queues;
         let (cache, leadership) = (self.cache, self.leadership);
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings,
             cache: Arc::clone(&cache),
-            written: Mutex::default(),
+            grants_written: Written::default(),
+            integrations_written: Written::default(),
+            decisions_written: Written::default(),
+            events: Events::new(self.client.clone(), &self.identity),
             confirmations: Mutex::default(),
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
@@ -165,48 +182,100 @@ impl Operator {
         });
         let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
         let mut tasks = cache.watch(self.pending, &self.client, &context.settings);
-        tasks.spawn(lane.run(touched));
+        tasks.spawn(lane.run(queues.closing));
+        tasks.spawn(decision::run(Arc::clone(&context), queues.decisions));
         tasks.spawn(probe::run(Arc::clone(&context)));
         tasks.spawn(sweep::run(Arc::clone(&context)));
         tasks.spawn(hold::run(Arc::clone(&context)));
-        let concurrency = context.settings.concurrency;
-        let reconciling = applier(
-            reconcile,
+        // Each kind ends when its queue does; what is under way is finished.
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let told = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+            // An error means that the sender is gone: that is a stop too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let config = || controller::Config::default().concurrency(context.settings.concurrency);
+        let integrations = applier(
+            reconcile_integration,
+            integration::after_error,
+            Arc::clone(&context),
+            cache.integrations.clone(),
+            queues
+                .integrations
+                .take_until(Box::pin(told(stopped.clone())))
+                .map(Ok::<_, Infallible>),
+            config(),
+        );
+        let grants = applier(
+            reconcile_grant,
             grant::after_error,
-            context,
+            Arc::clone(&context),
             cache.grants.clone(),
-            queue
-                .take_until(Box::pin(shutdown))
-                .map(Ok::<_, std::convert::Infallible>),
-            controller::Config::default().concurrency(concurrency),
-        )
-        .for_each(|outcome| async move {
-            match outcome {
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(%error, "reconcile failed"),
-            }
+            queues
+                .grants
+                .take_until(Box::pin(told(stopped)))
+                .map(Ok::<_, Infallible>),
+            config(),
+        );
+        let reconciling = async { tokio::join!(integrations.for_each(logged), grants.for_each(logged)) };
+        tasks.spawn(async move {
+            shutdown.await;
+            let _ = stop.send(true);
+            std::future::pending().await
         });
         tokio::select! {
-            () = reconciling => Ok(()),
+            ((), ()) = reconciling => Ok(()),
             Some(ended) = tasks.join_next() => anyhow::bail!("a task ended that never should: {ended:?}"),
         }
     }
 }
 
-/// The reconcile of a grant, with a span and its measure.
-fn reconcile(
-    object: Arc<cache::Guarded<AccessGrant>>,
-    context: Arc<Context>,
+/// Says what a reconcile came to, where it came to an error.
+async fn logged<T, E: std::error::Error + 'static>(outcome: Result<T, controller::Error<E, Infallible>>) {
+    match outcome {
+        Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(error) => tracing::warn!(%error, "reconcile failed"),
+    }
+}
+
+/// A reconcile with a span and its measure.
+fn measured<K: kube::ResourceExt>(
+    kind: &'static str,
+    object: &K,
+    context: &Arc<Context>,
+    reconcile: impl Future<Output = apply::Result<controller::Action>> + Send + 'static,
 ) -> BoxFuture<'static, apply::Result<controller::Action>> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let span = tracing::info_span!("reconcile", kind = "AccessGrant", namespace, name);
+    let span = tracing::info_span!("reconcile", kind, namespace, name);
+    let context = Arc::clone(context);
     let timed = async move {
         let begun = std::time::Instant::now();
-        let outcome = grant::reconcile(object, Arc::clone(&context)).await;
-        context
-            .metrics
-            .reconciled("AccessGrant", outcome.is_ok(), begun.elapsed());
+        let outcome = reconcile.await;
+        context.metrics.reconciled(kind, outcome.is_ok(), begun.elapsed());
         outcome
     };
     Box::pin(timed.instrument(span))
+}
+
+fn reconcile_grant(
+    object: Arc<cache::Guarded<AccessGrant>>,
+    context: Arc<Context>,
+) -> BoxFuture<'static, apply::Result<controller::Action>> {
+    measured(
+        "AccessGrant",
+        &*object.clone(),
+        &context.clone(),
+        grant::reconcile(object, context),
+    )
+}
+
+fn reconcile_integration(
+    object: Arc<cache::Guarded<PartnerIntegration>>,
+    context: Arc<Context>,
+) -> BoxFuture<'static, apply::Result<controller::Action>> {
+    measured(
+        "PartnerIntegration",
+        &*object.clone(),
+        &context.clone(),
+        integration::reconcile(object, context),
+    )
 }

@@ -227,7 +227,7 @@ impl Cache {
             cache(),
             writers.decisions,
             Cache::note_decision,
-            |cache, object, _| cache.touch_decision(object),
+            Cache::touch_decision,
         ));
         tasks.spawn(fill(
             "accesspolicies",

@@ -3,7 +3,10 @@
 //! Active means that everything exists; inactive, that nothing that grants access exists. A step is planned from what is
 //! observed, never from what was done before, so that an interrupted one is found and put right by the next.
 
+pub mod announcement;
 pub mod children;
+pub mod decision;
+pub mod integration;
 mod outcome;
 mod step;
 mod summary;

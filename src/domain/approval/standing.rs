@@ -221,7 +221,10 @@ fn weigh(
         Some((replaced, changed)) if at <= replaced.at => {
             return no(
                 words::DIGEST_REPLACED,
-                format!("what it approved was replaced at {}{changed}: approve again", replaced.at),
+                format!(
+                    "what it approved was replaced at {}{changed}: approve again",
+                    replaced.at
+                ),
             );
         }
         _ => {}

@@ -232,7 +232,10 @@ fn going_back_to_an_old_content_does_not_revive_its_approval() {
         at: at("2026-12-01T10:00:00Z"),
         changed: vec!["ticket".to_owned()],
     }];
-    assert!(case.why().contains("replaced at 2026-12-01T10:00:00Z (changed since: ticket)"));
+    assert!(
+        case.why()
+            .contains("replaced at 2026-12-01T10:00:00Z (changed since: ticket)")
+    );
     case.decisions
         .push(approve("two", "dave@corp.example", "2026-12-01T10:00:01Z"));
     assert!(case.counts());
@@ -394,7 +397,10 @@ fn an_approval_that_does_not_count_is_told_why() {
         changed(|case| case.decisions[0].spec.decided_by = Some("system:serviceaccount:ci:bot".into())),
         "ServiceAccount"
     );
-    assert_eq!(changed(|case| case.decisions[0].spec.decided_by = None), "DeciderMissing");
+    assert_eq!(
+        changed(|case| case.decisions[0].spec.decided_by = None),
+        "DeciderMissing"
+    );
     assert_eq!(
         changed(|case| case.previous.revoked_at = Some(at("2026-12-01T10:00:00Z"))),
         "Voided"

@@ -1,0 +1,93 @@
+//! Tells each AccessDecision whether it counts: those about a grant when the grant was judged, all others when they or
+//! their subjects change. Does I/O.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+
+use super::apply::{Result, call, patch_params, status_patch};
+use super::mapping::{self, Key};
+use super::{Context, now};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, SubjectKind};
+use crate::domain::verdict::Verdict;
+use crate::plan::decision::{Subject, plan};
+
+/// Tells the decisions about a grant what became of them. What can't be told now is told after the next look.
+pub(crate) async fn settle(context: &Context, decisions: &[&AccessDecision], verdict: &Verdict) {
+    let of_grant = decisions
+        .iter()
+        .filter(|it| it.spec.subject.kind == SubjectKind::AccessGrant);
+    for decision in of_grant {
+        tell(context, decision, Subject::Grant(Some(&verdict.decisions))).await;
+    }
+}
+
+/// Looks after decisions that no grant's reconcile speaks of, for ever: `changed` names those to look at.
+pub(crate) async fn run(context: Arc<Context>, mut changed: UnboundedReceiver<Key>) {
+    while let Some((namespace, name)) = changed.next().await {
+        if !context.is_leader() {
+            continue;
+        }
+        let found = context.cache.decisions.get(&ObjectRef::new(&name).within(&namespace));
+        if let Some(decision) = found.as_ref().and_then(|it| it.0.as_ref().ok()) {
+            look(&context, decision).await;
+        }
+    }
+}
+
+async fn look(context: &Context, decision: &AccessDecision) {
+    let cache = &context.cache;
+    let (kind, key) = mapping::subject_of(decision);
+    match kind {
+        SubjectKind::AccessGrant => match cache.grants.get(&ObjectRef::new(&key.1).within(&key.0)) {
+            None => tell(context, decision, Subject::Missing).await,
+            Some(grant) if grant.0.is_err() => tell(context, decision, Subject::Unreadable).await,
+            // The reconcile of the grant tells it.
+            Some(_) => {}
+        },
+        SubjectKind::PartnerIntegration => match cache.integrations.get(&ObjectRef::new(&key.1).within(&key.0)) {
+            None => tell(context, decision, Subject::Missing).await,
+            Some(integration) if integration.0.is_err() => tell(context, decision, Subject::Unreadable).await,
+            Some(_) => {
+                let grants = cache.grants_of(&key);
+                let grants: Vec<_> = grants
+                    .iter()
+                    .filter_map(|(namespace, name)| cache.grants.get(&ObjectRef::new(name).within(namespace)))
+                    .collect();
+                let grants: Vec<&AccessGrant> = grants.iter().filter_map(|it| it.0.as_ref().ok()).collect();
+                tell(context, decision, Subject::Integration(&grants)).await;
+            }
+        },
+    }
+}
+
+async fn tell(context: &Context, cached: &AccessDecision, subject: Subject<'_>) {
+    let decision = context.decisions_written.newest(Arc::new(cached.clone()));
+    let Some(status) = plan(&decision, subject, now()) else {
+        return;
+    };
+    match write(context, &decision, &status).await {
+        Ok(written) => context.decisions_written.remember(written),
+        // It was deleted, or somebody wrote: the watch tells of it.
+        Err(error) if error.is_gone() => {}
+        Err(error) => {
+            let (namespace, name) = (decision.namespace(), decision.name_any());
+            tracing::warn!(%error, namespace, name, "a decision could not be told whether it counts");
+        }
+    }
+}
+
+async fn write(
+    context: &Context,
+    decision: &AccessDecision,
+    status: &crate::api::v1alpha1::AccessDecisionStatus,
+) -> Result<AccessDecision> {
+    let api: Api<AccessDecision> = Api::namespaced(context.client.clone(), &decision.namespace().unwrap_or_default());
+    let patch = status_patch(decision, status)?;
+    let params = patch_params();
+    let write = api.patch_status(decision.metadata.name.as_deref().unwrap_or_default(), &params, &patch);
+    call("writing status of an AccessDecision", write).await
+}

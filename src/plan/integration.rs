@@ -1,0 +1,222 @@
+//! The status of a PartnerIntegration: whether it can carry grants, and how many it does. Pure: no I/O, no clock, no
+//! randomness.
+
+use super::LOOK_AGAIN;
+use crate::api::conditions::{Reason, integration as words, types};
+use crate::api::v1alpha1::{
+    AccessGrant, GrantCount, Instant, IntegrationSummary, PartnerIntegration, PartnerIntegrationStatus,
+};
+use crate::domain::conditions::{self, Desired};
+use crate::domain::ownership::{self, Owners};
+
+/// What to write, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The status as it should be.
+    pub status: PartnerIntegrationStatus,
+    /// In how many seconds the answer changes by itself or is to be looked at anyway, at least 1.
+    pub again_in: i64,
+}
+
+/// The status that an integration should have. The order of grants doesn't matter; those of other integrations are
+/// passed over.
+#[must_use]
+pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&AccessGrant], now: Instant) -> Plan {
+    let before = integration.status.clone().unwrap_or_default();
+    let generation = integration.metadata.generation;
+    let grants = count(integration, grants);
+    let desired = desired(integration, owners, now);
+    let status = PartnerIntegrationStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(&before.conditions, desired, generation, now),
+        grants,
+        summary: Some(IntegrationSummary {
+            owners: ownership::names(integration).join(","),
+            grants: format!("{}/{}", grants.active, grants.total),
+        }),
+    };
+    let longest = LOOK_AGAIN * 60;
+    let end = integration.spec.agreement.ends_at.map(|end| end.seconds_since(now));
+    let again_in = end.filter(|left| *left > 0).map_or(longest, |left| left.min(longest));
+    Plan { status, again_in }
+}
+
+fn count(integration: &PartnerIntegration, grants: &[&AccessGrant]) -> GrantCount {
+    let own = grants.iter().filter(|grant| {
+        grant.metadata.namespace == integration.metadata.namespace
+            && Some(&grant.spec.integration_ref.name.0) == integration.metadata.name.as_ref()
+    });
+    own.fold(GrantCount::default(), |count, grant| {
+        let conditions = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let active = conditions::find(conditions, types::ACTIVE).is_some_and(|active| active.status == "True");
+        GrantCount {
+            active: count.active + i64::from(active),
+            total: count.total + 1,
+        }
+    })
+}
+
+/// The first reason that applies is the primary one; all are in the message.
+fn desired(integration: &PartnerIntegration, owners: &Owners<'_>, now: Instant) -> Vec<Desired> {
+    let agreement = &integration.spec.agreement;
+    let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
+    if integration.metadata.deletion_timestamp.is_some() {
+        let message = "it is being deleted, and its grants end".to_owned();
+        found.push(("Unknown", Reason::Deleting.as_str(), message));
+    }
+    let missing = ownership::missing(integration, owners);
+    if !missing.is_empty() {
+        let message = format!(
+            "{}: its grants have no accountable owner and end; name active AccessOwners in spec.owners, and have the grants approved again",
+            missing.join(" and ")
+        );
+        found.push(("False", Reason::OwnerRemoved.as_str(), message));
+    }
+    if let Some(end) = agreement.ends_at.filter(|end| now >= *end) {
+        let message = format!(
+            "agreement {} ended at {end}, and with it every grant; a prolonged one (spec.agreement.endsAt) must be approved again",
+            agreement.reference
+        );
+        found.push(("True", Reason::AgreementEnded.as_str(), message));
+    }
+    if integration.spec.suspend {
+        let message = "spec.suspend is true: no grant is active".to_owned();
+        found.push(("True", words::SUSPENDED, message));
+    }
+    if found.is_empty() {
+        let message = agreement.ends_at.map_or_else(
+            || "it can carry grants".to_owned(),
+            |end| format!("it can carry grants until its agreement ends at {end}"),
+        );
+        found.push(("True", words::IN_FORCE, message));
+    }
+    let message = found
+        .iter()
+        .map(|(_, _, message)| message.as_str())
+        .collect::<Vec<_>>()
+        .join("; ");
+    let (ready, reason, _) = found[0];
+    let mut all = vec![Desired::new(types::READY, ready, reason, message.clone())];
+    let extra = match ready {
+        "False" => Some(types::STALLED),
+        "Unknown" => Some(types::RECONCILING),
+        _ => None,
+    };
+    all.extend(extra.map(|type_| Desired::new(type_, "True", reason, message)));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::v1alpha1::{AccessGrantStatus, AccessOwner};
+    use crate::domain::fixtures::{at, grant, integration, owner};
+
+    const NOW: &str = "2026-12-02T00:00:00Z";
+    const END: &str = "2027-06-30T00:00:00Z";
+
+    fn planned(integration: &PartnerIntegration, owners: &[AccessOwner], grants: &[&AccessGrant], now: &str) -> Plan {
+        let owners: Owners<'_> = owners
+            .iter()
+            .map(|owner| (owner.metadata.name.as_deref().unwrap(), owner))
+            .collect();
+        plan(integration, &owners, grants, at(now))
+    }
+
+    fn both() -> Vec<AccessOwner> {
+        vec![owner("alice"), owner("bob")]
+    }
+
+    fn ready(plan: &Plan) -> (&str, &str) {
+        let ready = conditions::find(&plan.status.conditions, types::READY).unwrap();
+        (&ready.status, &ready.reason)
+    }
+
+    fn message(plan: &Plan) -> &str {
+        &conditions::find(&plan.status.conditions, types::READY).unwrap().message
+    }
+
+    #[test]
+    fn a_sound_integration_is_in_force_until_its_agreement_ends() {
+        let found = planned(&integration(), &both(), &[], NOW);
+        assert_eq!(ready(&found), ("True", "InForce"));
+        assert_eq!(found.status.observed_generation, Some(1));
+        assert_eq!(found.status.conditions.len(), 1);
+        assert_eq!(found.status.summary.as_ref().unwrap().owners, "alice,bob");
+        assert_eq!(found.again_in, 3_600);
+        let last = planned(&integration(), &both(), &[], "2027-06-29T23:59:50Z");
+        assert_eq!(
+            (ready(&last).1, last.again_in),
+            ("InForce", 10),
+            "looked at exactly at its end"
+        );
+        let ended = planned(&integration(), &both(), &[], END);
+        assert_eq!(ready(&ended), ("True", "AgreementEnded"));
+        assert_eq!(ended.again_in, 3_600);
+    }
+
+    #[rstest]
+    #[case::gone(vec![owner("alice")], "AccessOwner bob does not exist")]
+    #[case::inactive({ let mut all = both(); all[1].spec.active = false; all }, "AccessOwner bob is inactive")]
+    fn without_an_owner_it_is_stalled_and_says_who_is_missing(#[case] owners: Vec<AccessOwner>, #[case] who: &str) {
+        let found = planned(&integration(), &owners, &[], NOW);
+        assert_eq!(ready(&found), ("False", "OwnerRemoved"));
+        assert!(
+            message(&found).starts_with(who) && message(&found).contains("spec.owners"),
+            "{}",
+            message(&found)
+        );
+        let stalled = conditions::find(&found.status.conditions, types::STALLED).unwrap();
+        assert_eq!(
+            (stalled.status.as_str(), stalled.reason.as_str()),
+            ("True", "OwnerRemoved")
+        );
+        let mended = {
+            let mut mended = integration();
+            mended.status = Some(found.status);
+            planned(&mended, &both(), &[], NOW)
+        };
+        assert_eq!(ready(&mended), ("True", "InForce"));
+        assert!(conditions::find(&mended.status.conditions, types::STALLED).is_none());
+    }
+
+    #[test]
+    fn suspension_is_settled_and_every_reason_is_told() {
+        let mut suspended = integration();
+        suspended.spec.suspend = true;
+        assert_eq!(ready(&planned(&suspended, &both(), &[], NOW)), ("True", "Suspended"));
+        let all = planned(&suspended, &[owner("alice")], &[], END);
+        assert_eq!(ready(&all), ("False", "OwnerRemoved"));
+        for words in ["AccessOwner bob", "CTR-2026-114 ended", "spec.suspend"] {
+            assert!(message(&all).contains(words), "{}", message(&all));
+        }
+        suspended.metadata.deletion_timestamp = suspended.metadata.creation_timestamp.clone();
+        assert_eq!(ready(&planned(&suspended, &both(), &[], NOW)), ("Unknown", "Deleting"));
+    }
+
+    #[test]
+    fn it_counts_its_own_grants_and_those_in_use() {
+        let (waiting, mut active, mut other) = (grant(), grant(), grant());
+        other.spec.integration_ref.name = "another".into();
+        let desired = conditions::of_grant(Reason::Issued, "");
+        active.status = Some(AccessGrantStatus {
+            conditions: conditions::merge(&[], desired, Some(1), at(NOW)),
+            ..AccessGrantStatus::default()
+        });
+        let mut elsewhere = active.clone();
+        elsewhere.metadata.namespace = Some("elsewhere".to_owned());
+        let found = planned(&integration(), &both(), &[&waiting, &other, &active, &elsewhere], NOW);
+        assert_eq!(found.status.grants, GrantCount { active: 1, total: 2 });
+        assert_eq!(found.status.summary.unwrap().grants, "1/2");
+    }
+
+    #[test]
+    fn planning_twice_changes_nothing() {
+        let mut found = integration();
+        let first = planned(&found, &both(), &[], NOW).status;
+        found.status = Some(first.clone());
+        assert_eq!(planned(&found, &both(), &[], "2026-12-05T00:00:00Z").status, first);
+    }
+}
