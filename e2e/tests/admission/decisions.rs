@@ -55,6 +55,16 @@ async fn a_decision_carries_its_writers_name_and_no_other() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_decision_may_have_a_generated_name() -> Result<()> {
+    let world = world("decisions-generated").await?;
+    let mut decision = world.decision("", "Approve", json!({}));
+    decision["metadata"] = json!({"generateName": "reader-", "namespace": world.ns});
+    let made = world.dave().await?.create(decision).await?;
+    ensure!(made["spec"]["decidedBy"] == DAVE, "{made}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn service_accounts_don_t_decide() -> Result<()> {
     let world = world("decisions-robot").await?;
     let robot = world.robot().await?;
@@ -206,7 +216,7 @@ async fn a_decision_needs_the_right_to_it_in_every_namespace_that_it_reaches() -
     )
 }
 
-async fn denied(world: &World) -> Result<()> {
+async fn denied(world: &World<'_>) -> Result<()> {
     world
         .dave()
         .await?

@@ -8,4 +8,6 @@ mod operator;
 mod ordinary;
 mod policies;
 mod requests;
+mod restart;
+mod stating;
 mod world;

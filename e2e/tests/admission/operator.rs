@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 use wayleave_e2e::eventually;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
@@ -154,6 +154,13 @@ async fn an_enrolment_stays_while_a_grant_is_active() -> Result<()> {
         policy,
         says,
         world.root.delete("RoleBinding", &world.ns, "enrolment").await,
+    )?;
+    let only = ListParams::default().fields("metadata.name=enrolment");
+    let all = world.root.api("RoleBinding", &world.ns);
+    refused(
+        policy,
+        says,
+        all.delete_collection(&DeleteParams::default(), &only).await,
     )?;
     world
         .root
@@ -313,16 +320,14 @@ async fn the_operator_asks_for_bound_tokens_of_identities_only() -> Result<()> {
             "spec.boundObjectRef",
         ),
         (ask(json!({"expirationSeconds": 31_536_000})), "spec.expirationSeconds"),
-        (ask(json!({"expirationSeconds": null})), "spec.expirationSeconds"),
+        // A token of a year, for who may extend.
+        (ask(json!({"expirationSeconds": 3607})), "spec.expirationSeconds"),
     ] {
-        let answer = operator.token(IDENTITY_NAMESPACE, &name, spec.clone()).await;
-        // Left out, the API server's own default is an hour.
-        if spec.get("expirationSeconds").is_none() {
-            answer?;
-        } else {
-            refused(policy, says, answer)?;
-        }
+        refused(policy, says, operator.token(IDENTITY_NAMESPACE, &name, spec).await)?;
     }
+    // Left out, it is an hour.
+    let hour = ask(json!({"expirationSeconds": null}));
+    operator.token(IDENTITY_NAMESPACE, &name, hour).await?;
     let says = "the operator of Wayleave asks for tokens of partners' identities only";
     refused(
         policy,
@@ -353,11 +358,8 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
             refused("finalizers", says, who.merge(kind, &world.ns, "reader", patch).await)?;
         }
         let says = "propagationPolicy: Orphan is refused for an AccessGrant";
-        refused(
-            "orphans",
-            says,
-            who.api(kind, &world.ns).delete("reader", &DeleteParams::orphan()).await,
-        )?;
+        let grants = who.api(kind, &world.ns);
+        refused("orphans", says, grants.delete("reader", &DeleteParams::orphan()).await)?;
         let patch = json!({"metadata": {"finalizers": [FINALIZER, "orphan"]}});
         refused(
             "orphans",
@@ -372,10 +374,6 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
             who.create(orphan).await,
         )?;
     }
-    let old_form = kube::api::DeleteParams {
-        propagation_policy: None,
-        ..DeleteParams::default()
-    };
     let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "orphanDependents": true});
     let path = format!(
         "/apis/wayleave.dev/v1alpha1/namespaces/{}/accessgrants/reader",
@@ -387,7 +385,12 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
         .request::<Value>(request.body(body.to_string().into_bytes())?)
         .await;
     refused("orphans", "Orphan is refused", answer)?;
-    carol.api(kind, &world.ns).delete("reader", &old_form).await?;
+    let all = world.root.api(kind, &world.ns);
+    let answer = all
+        .delete_collection(&DeleteParams::orphan(), &ListParams::default())
+        .await;
+    refused("orphans", "Orphan is refused", answer)?;
+    carol.delete(kind, &world.ns, "reader").await?;
     for who in [&carol, &world.root] {
         let patch = json!({"metadata": {"finalizers": null}});
         refused(

@@ -27,7 +27,14 @@ const GITOPS: &str = "gitops";
 /// The control plane that all tests of this file share, with the chart.
 pub async fn cluster() -> Result<&'static ControlPlane> {
     static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
-    CLUSTER.get_or_try_init(build).await
+    CLUSTER.get_or_try_init(|| build(values())).await
+}
+
+/// Another one, where nothing is stamped and the operator speaks from its pods only.
+pub async fn stating_cluster() -> Result<&'static ControlPlane> {
+    static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
+    let stating = json!({"admission": {"mutating": false, "requirePodOperator": true}});
+    CLUSTER.get_or_try_init(|| build(merged(values(), stating))).await
 }
 
 pub fn values() -> Value {
@@ -41,7 +48,8 @@ pub fn values() -> Value {
     })
 }
 
-async fn build() -> Result<ControlPlane> {
+/// A new control plane with the chart.
+pub async fn build(values: Value) -> Result<ControlPlane> {
     let cp = ControlPlane::start().await?;
     let root = Person::new(cp.user(ROOT, &["system:masters"]).await?);
     for name in [BEFORE, GITOPS, "argocd"] {
@@ -53,7 +61,7 @@ async fn build() -> Result<ControlPlane> {
         root.create(object("ServiceAccount", GITOPS, name, json!({}))).await?;
     }
     let options = InstallOptions {
-        values: values(),
+        values,
         ..InstallOptions::default()
     };
     install_with(&cp, options).await?;
@@ -65,8 +73,8 @@ async fn build() -> Result<ControlPlane> {
 }
 
 /// A namespace of one test, enrolled, with people in it.
-pub struct World {
-    pub cp: &'static ControlPlane,
+pub struct World<'a> {
+    pub cp: &'a ControlPlane,
     pub ns: String,
     /// A cluster administrator.
     pub root: Person,
@@ -74,8 +82,12 @@ pub struct World {
 
 /// Makes a namespace where `carol` and `cora` may request, the group `security` may decide, `erin` holds `edit`, `adam`
 /// holds `admin`, and `will` may write decisions without a right to decide; so may the ServiceAccount `robot`, and request.
-pub async fn world(ns: &str) -> Result<World> {
-    let cp = cluster().await?;
+pub async fn world(ns: &str) -> Result<World<'static>> {
+    world_on(cluster().await?, ns).await
+}
+
+/// The same on another control plane.
+pub async fn world_on<'a>(cp: &'a ControlPlane, ns: &str) -> Result<World<'a>> {
     let root = Person::new(cp.user(ROOT, &["system:masters"]).await?);
     root.create(namespace_of(ns)).await?;
     let world = World {
@@ -109,7 +121,7 @@ pub async fn world(ns: &str) -> Result<World> {
     Ok(world)
 }
 
-impl World {
+impl World<'_> {
     /// Somebody, by a client certificate.
     pub async fn user(&self, name: &str, groups: &[&str]) -> Result<Person> {
         Ok(Person::new(self.cp.user(name, groups).await?))
@@ -144,6 +156,10 @@ impl World {
     /// The operator's ServiceAccount, with the rights that the chart gave it.
     pub async fn operator(&self) -> Result<Person> {
         Ok(Person::new(self.cp.service_account(NAMESPACE, SERVICE_ACCOUNT).await?))
+    }
+
+    pub async fn with_token(&self, token: &str) -> Result<Person> {
+        Ok(Person::new(self.cp.with_token(token).await?))
     }
 
     /// kubectl as a user.
@@ -327,13 +343,18 @@ impl Person {
             .map(drop)
     }
 
-    /// Asks for a token of a ServiceAccount; the answer holds no token.
+    /// Asks for a token of a ServiceAccount, and keeps nothing of it.
     pub async fn token(&self, namespace: &str, account: &str, spec: Value) -> kube::Result<()> {
+        self.token_of(namespace, account, spec).await.map(drop)
+    }
+
+    pub async fn token_of(&self, namespace: &str, account: &str, spec: Value) -> kube::Result<String> {
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let request = http::Request::post(path).header("content-type", "application/json");
         let request = request.body(body.to_string().into_bytes()).map_err(Error::HttpError)?;
-        self.client.request::<Value>(request).await.map(drop)
+        let answer: Value = self.client.request(request).await?;
+        Ok(answer["status"]["token"].as_str().unwrap_or_default().to_owned())
     }
 }
 
