@@ -9,6 +9,8 @@ use crate::world::{CAROL, DAVE, DECISION_DELEGATE, World, bound, group, object, 
 const POLICY: &str = "decisions";
 const STAYS: &str = "decisions-stay";
 const KIND: &str = "AccessDecision";
+/// More than a directory usually puts into a token.
+const GROUPS: usize = 1000;
 
 #[tokio::test]
 async fn a_decision_carries_its_writers_name_and_no_other() -> Result<()> {
@@ -61,6 +63,29 @@ async fn a_decision_may_have_a_generated_name() -> Result<()> {
     decision["metadata"] = json!({"generateName": "reader-", "namespace": world.ns});
     let made = world.dave().await?.create(decision).await?;
     ensure!(made["spec"]["decidedBy"] == DAVE, "{made}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn somebody_in_very_many_groups_decides_too() -> Result<()> {
+    let world = world("decisions-groups").await?;
+    let groups: Vec<String> = (0..GROUPS)
+        .map(|n| format!("department-{n:04}-of-the-corporation"))
+        .collect();
+    let mut groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    groups.push("security");
+    let dave = world.user(DAVE, &groups).await?;
+    let made = dave.create(world.decision("yes", "Approve", json!({}))).await?;
+    ensure!(
+        made["spec"]["decidedByGroups"]
+            .as_array()
+            .is_some_and(|all| all.len() == 32),
+        "{made}"
+    );
+    let stated = json!({"decidedByGroups": ["security"]});
+    dave.create(world.decision("stated", "Approve", stated)).await?;
+    let all_of_them = json!({"decidedByGroups": groups[GROUPS - 31..]});
+    dave.create(world.decision("many", "Approve", all_of_them)).await?;
     Ok(())
 }
 
