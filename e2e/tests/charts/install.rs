@@ -1,9 +1,12 @@
 //! The charts on a real API server: dry runs, restricted Pod Security, both charts, and away and back again.
 
 use anyhow::{Result, ensure};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use wayleave_e2e::operator::NAMESPACE;
+use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
 
 use crate::render::{CHART, POLICIES, chart, objects, template};
@@ -231,5 +234,75 @@ async fn away_and_back_again_keeps_the_kinds_and_what_people_wrote() -> Result<(
     ensure!(left.trim().is_empty(), "nothing else stays: {left}");
     install(&cp).await?;
     ensure!(kept().await? == before, "the same objects");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_chart_takes_no_enrolment_from_a_live_grant() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    kubectl(&cp)
+        .await?
+        .args(["create", "namespace", ENROLLED])
+        .run()
+        .await?
+        .ok()?;
+    let release = |namespaces: &[&str]| InstallOptions {
+        values: json!({"replicas": 0, "namespaces": namespaces}),
+        ..InstallOptions::default()
+    };
+    install_with(&cp, release(&[ENROLLED])).await?;
+    let grant = json!({
+        "apiVersion": "wayleave.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": "reader", "namespace": ENROLLED},
+        "spec": {
+            "integrationRef": {"name": "acme"},
+            "access": [{"clusterRoleRef": {"name": "wayleave-read"}}],
+            "credential": {"type": "Token", "token": {"lifetime": "1h"}},
+            "expiresAt": "2999-01-01T00:00:00Z"
+        }
+    });
+    apply(&cp, &[], &grant.to_string()).await?.ok()?;
+    let operator = cp.service_account(NAMESPACE, SERVICE_ACCOUNT).await?;
+    let kind = GroupVersionKind::gvk("wayleave.dev", "v1alpha1", "AccessGrant");
+    let grants: Api<DynamicObject> = Api::namespaced_with(operator, ENROLLED, &ApiResource::from_gvk(&kind));
+    let set_active = async |status: &str| {
+        let condition = json!({
+            "type": "Active", "status": status, "reason": "Issued", "message": "a test",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1
+        });
+        let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+        grants.patch_status("reader", &PatchParams::default(), &patch).await
+    };
+    set_active("True").await?;
+    let binding = async || {
+        let get = kubectl(&cp)
+            .await?
+            .args(["get", "rolebinding", "wayleave-enrolment", "-n", ENROLLED, "-o", "name"]);
+        anyhow::Ok(get.run().await?.status.success())
+    };
+    let says = "AccessGrant reader is active in this namespace";
+    let delete = async |more: &[&str]| {
+        let delete = kubectl(&cp)
+            .await?
+            .args(["delete", "rolebinding", "wayleave-enrolment", "-n", ENROLLED]);
+        delete.args(more).run().await
+    };
+    eventually("the live grant to be seen", LIMIT, || async {
+        let output = delete(&["--dry-run=server"]).await?;
+        ensure!(output.stderr.contains(says), "{}", output.stderr);
+        Ok(Some(()))
+    })
+    .await?;
+    let Err(refused) = install_with(&cp, release(&[])).await else {
+        anyhow::bail!("the enrolment of a live grant was taken away");
+    };
+    ensure!(refused.to_string().contains(says), "helm says why: {refused:#}");
+    ensure!(binding().await?, "the enrolment is still there");
+    set_active("False").await?;
+    eventually("the end of the grant to be seen", LIMIT, || async {
+        delete(&["--dry-run=server"]).await?.ok().map(Some)
+    })
+    .await?;
+    install_with(&cp, release(&[])).await?;
+    ensure!(!binding().await?, "the enrolment is gone");
     Ok(())
 }
