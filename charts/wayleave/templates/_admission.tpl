@@ -63,8 +63,11 @@ true
   expression: request.userInfo.username
 - name: delegate
   expression: request.userInfo.username in {{ .Values.admission.delegates.requests | toJson }}
-- name: serviceAccount
-  expression: "!variables.delegate && variables.writer.startsWith('system:serviceaccount:')"
+# Who is no person, and can't be asked why.
+- name: nobody
+  expression: >-
+    !variables.delegate && (variables.writer.startsWith('system:serviceaccount:') ||
+    variables.writer.startsWith('system:node:') || variables.writer == 'system:anonymous')
 - name: create
   expression: request.operation == 'CREATE'
 - name: spec

@@ -1,0 +1,304 @@
+//! Who decides is who is authenticated and holds the right; and a no stays.
+
+use anyhow::{Result, ensure};
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+
+use crate::world::{CAROL, DAVE, DECISION_DELEGATE, World, bound, group, object, refused, refused_with, user, world};
+
+const POLICY: &str = "decisions";
+const STAYS: &str = "decisions-stay";
+const KIND: &str = "AccessDecision";
+/// More than a directory usually puts into a token.
+const GROUPS: usize = 1000;
+
+#[tokio::test]
+async fn a_decision_carries_its_writers_name_and_no_other() -> Result<()> {
+    let world = world("decisions-named").await?;
+    let dave = world.user(DAVE, &["security", "staff"]).await?;
+    let made = dave.create(world.decision("yes", "Approve", json!({}))).await?;
+    let spec = &made["spec"];
+    ensure!(
+        spec["decidedBy"] == DAVE && spec["submittedBy"] == DAVE,
+        "stamped: {spec}"
+    );
+    ensure!(
+        spec["decidedByGroups"] == json!(["security", "staff"]),
+        "stamped: {spec}"
+    );
+    for (forged, says) in [
+        (
+            json!({"decidedBy": CAROL}),
+            "spec.decidedBy must be you: set it to dave@corp.example",
+        ),
+        (
+            json!({"submittedBy": CAROL}),
+            "spec.submittedBy must be you: set it to dave@corp.example",
+        ),
+        (
+            json!({"decidedByGroups": ["security", "board"]}),
+            "spec.decidedByGroups may hold only groups that you are in",
+        ),
+    ] {
+        refused(
+            POLICY,
+            says,
+            dave.create(world.decision("forged", "Approve", forged.clone())).await,
+        )?;
+        refused(
+            POLICY,
+            "spec.",
+            world.root.create(world.decision("forged", "Approve", forged)).await,
+        )?;
+    }
+    dave.create(world.decision("fewer", "Approve", json!({"decidedByGroups": ["staff"]})))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_may_have_a_generated_name() -> Result<()> {
+    let world = world("decisions-generated").await?;
+    let mut decision = world.decision("", "Approve", json!({}));
+    decision["metadata"] = json!({"generateName": "reader-", "namespace": world.ns});
+    let made = world.dave().await?.create(decision).await?;
+    ensure!(made["spec"]["decidedBy"] == DAVE, "{made}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn somebody_in_very_many_groups_decides_too() -> Result<()> {
+    let world = world("decisions-groups").await?;
+    let groups: Vec<String> = (0..GROUPS)
+        .map(|n| format!("department-{n:04}-of-the-corporation"))
+        .collect();
+    let mut groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    groups.push("security");
+    let dave = world.user(DAVE, &groups).await?;
+    let made = dave.create(world.decision("yes", "Approve", json!({}))).await?;
+    ensure!(
+        made["spec"]["decidedByGroups"]
+            .as_array()
+            .is_some_and(|all| all.len() == 32),
+        "{made}"
+    );
+    let stated = json!({"decidedByGroups": ["security"]});
+    dave.create(world.decision("stated", "Approve", stated)).await?;
+    let all_of_them = json!({"decidedByGroups": groups[GROUPS - 31..]});
+    dave.create(world.decision("many", "Approve", all_of_them)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn service_accounts_don_t_decide() -> Result<()> {
+    let world = world("decisions-robot").await?;
+    let robot = world.robot().await?;
+    for decision in ["Approve", "Deny", "Revoke"] {
+        for more in [json!({}), json!({"decidedBy": DAVE, "submittedBy": DAVE})] {
+            let answer = robot.create(world.decision("forged", decision, more)).await;
+            refused(POLICY, "spec.decidedBy: people decide, ServiceAccounts don't", answer)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delegate_states_who_decided_and_when() -> Result<()> {
+    let world = world("decisions-delegate").await?;
+    let delegate = world.delegate(DECISION_DELEGATE).await?;
+    let stated = json!({"decidedBy": DAVE, "decidedAt": "2026-11-01T00:00:00Z", "decidedByGroups": ["security"]});
+    let made = delegate.create(world.decision("yes", "Approve", stated)).await?;
+    ensure!(made["spec"]["decidedBy"] == DAVE, "{made}");
+    ensure!(
+        made["spec"]["submittedBy"] == format!("system:serviceaccount:gitops:{DECISION_DELEGATE}"),
+        "{made}"
+    );
+    let at = "2026-11-01T00:00:00Z";
+    for (more, says) in [
+        (
+            json!({"decidedAt": at}),
+            "spec.decidedBy must name the person who decided",
+        ),
+        (
+            json!({"decidedAt": at, "decidedBy": "system:serviceaccount:x:y"}),
+            "spec.decidedBy must name the person",
+        ),
+        (json!({"decidedBy": DAVE}), "spec.decidedAt must be set by a delegate"),
+        (
+            json!({"decidedBy": DAVE, "decidedAt": at, "submittedBy": DAVE}),
+            "spec.submittedBy must be you",
+        ),
+    ] {
+        refused(
+            POLICY,
+            says,
+            delegate.create(world.decision("forged", "Approve", more)).await,
+        )?;
+    }
+    let requests = world.delegate(crate::world::REQUEST_DELEGATE).await?;
+    let more = json!({"decidedBy": DAVE, "decidedAt": at});
+    refused(
+        POLICY,
+        "people decide",
+        requests.create(world.decision("forged", "Approve", more)).await,
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_needs_the_right_to_it() -> Result<()> {
+    let world = world("decisions-right").await?;
+    // All verbs on the kinds themselves: that is no right to decide.
+    let will = world.user("will", &[]).await?;
+    for (decision, verb) in [("Approve", "approve"), ("Deny", "approve"), ("Revoke", "revoke")] {
+        let says = format!("you lack the verb {verb} on accessgrants/approval reader in namespace decisions-right");
+        refused(
+            POLICY,
+            &says,
+            will.create(world.decision("no-right", decision, json!({}))).await,
+        )?;
+    }
+    let integration = json!({"subject": {"kind": "PartnerIntegration", "name": "acme"}});
+    let says = "you lack the verb revoke on partnerintegrations/approval acme";
+    refused(
+        POLICY,
+        says,
+        will.create(world.decision("no-right", "Revoke", integration.clone()))
+            .await,
+    )?;
+    let says = "you lack the verb review on partnerintegrations/approval acme";
+    refused(
+        POLICY,
+        says,
+        will.create(world.decision("no-right", "Review", integration)).await,
+    )?;
+
+    // By name.
+    let rules = json!([{"apiGroups": ["wayleave.dev"], "resources": ["accessgrants/approval"],
+        "resourceNames": ["reader"], "verbs": ["approve"]}]);
+    world
+        .root
+        .create(world.object("Role", "approves-one", json!({ "rules": rules })))
+        .await?;
+    world
+        .root
+        .create(world.object(
+            "RoleBinding",
+            "approves-one",
+            bound("Role", "approves-one", json!([user("will")])),
+        ))
+        .await?;
+    let other = json!({"subject": {"name": "writer"}});
+    refused(
+        POLICY,
+        "accessgrants/approval writer",
+        will.create(world.decision("other", "Approve", other)).await,
+    )?;
+    wayleave_e2e::eventually("will to approve one grant", crate::ordinary::LIMIT, || async {
+        Ok(Some(will.create(world.decision("right", "Approve", json!({}))).await?))
+    })
+    .await?;
+    refused(
+        POLICY,
+        "you lack the verb revoke",
+        will.create(world.decision("end", "Revoke", json!({}))).await,
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_needs_the_right_to_it_in_every_namespace_that_it_reaches() -> Result<()> {
+    let world = world("decisions-reach").await?;
+    let dave = world.dave().await?;
+    let namespaces: Vec<String> = (0..8).map(|n| format!("decisions-reach-{n}")).collect();
+    for name in &namespaces {
+        world.root.create(object("Namespace", "", name, json!({}))).await?;
+        let approvers = bound("ClusterRole", "wayleave-approver", json!([group("security")]));
+        world
+            .root
+            .create(object("RoleBinding", name, "approvers", approvers))
+            .await?;
+    }
+    let decision = world.decision("all", "Approve", json!({ "targetNamespaces": namespaces }));
+    wayleave_e2e::eventually("dave to approve in all", crate::ordinary::LIMIT, || async {
+        Ok(Some(dave.create(decision.clone()).await?))
+    })
+    .await?;
+    for at in [0, 3, 7] {
+        let mut targets = namespaces.clone();
+        targets[at] = "default".to_owned();
+        let decision = world.decision("one-lacks", "Approve", json!({ "targetNamespaces": targets }));
+        let says =
+            "spec.targetNamespaces: you lack the verb approve on accessgrants/approval reader in namespace default";
+        refused(POLICY, says, dave.create(decision).await)?;
+    }
+    let mut nine = namespaces;
+    nine.push("default".to_owned());
+    refused_with(
+        "targetNamespaces",
+        dave.create(world.decision("nine", "Approve", json!({ "targetNamespaces": nine })))
+            .await,
+    )
+}
+
+async fn denied(world: &World<'_>) -> Result<()> {
+    world
+        .dave()
+        .await?
+        .create(world.decision("no", "Deny", json!({})))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_no_is_neither_changed_nor_deleted() -> Result<()> {
+    let world = world("decisions-stay").await?;
+    denied(&world).await?;
+    let dave = world.dave().await?;
+    dave.create(world.decision("end", "Revoke", json!({}))).await?;
+    dave.create(world.decision("yes", "Approve", json!({}))).await?;
+    for who in [&dave, &world.root] {
+        for name in ["no", "end"] {
+            let says = "spec.decision: a Deny or Revoke is not deleted; to allow again";
+            refused(STAYS, says, who.delete(KIND, &world.ns, name).await)?;
+            for patch in [
+                json!({"spec": {"decision": "Approve", "digest": crate::world::DIGEST}}),
+                json!({"spec": {"reason": "x"}}),
+            ] {
+                refused_with(
+                    "a decision can't be changed",
+                    who.merge(KIND, &world.ns, name, patch).await,
+                )?;
+            }
+        }
+    }
+    let all = world.root.api(KIND, &world.ns);
+    let answer = all
+        .delete_collection(
+            &DeleteParams::default(),
+            &ListParams::default().fields("metadata.name=no"),
+        )
+        .await;
+    refused(STAYS, "a Deny or Revoke is not deleted", answer)?;
+    // What withdraws a yes, or says more about a no.
+    dave.merge(KIND, &world.ns, "no", json!({"metadata": {"labels": {"seen": "yes"}}}))
+        .await?;
+    dave.delete(KIND, &world.ns, "yes").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_decision_has_no_owner_by_which_it_could_be_deleted() -> Result<()> {
+    let world = world("decisions-owned").await?;
+    denied(&world).await?;
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": crate::world::UID}]);
+    let says = "metadata.ownerReferences must be empty";
+    for who in [&world.dave().await?, &world.root] {
+        let patch = json!({"metadata": {"ownerReferences": owner}});
+        refused(STAYS, says, who.merge(KIND, &world.ns, "no", patch).await)?;
+        let mut decision = world.decision("owned", "Deny", json!({}));
+        decision["metadata"]["ownerReferences"] = owner.clone();
+        refused(STAYS, says, who.create(decision).await)?;
+    }
+    Ok(())
+}

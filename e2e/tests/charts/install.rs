@@ -1,0 +1,308 @@
+//! The charts on a real API server: dry runs, restricted Pod Security, both charts, and away and back again.
+
+use anyhow::{Result, ensure};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
+use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
+
+use crate::render::{CHART, POLICIES, chart, objects, template};
+
+pub const ENROLLED: &str = "payments";
+pub const ELSEWHERE: &str = "elsewhere";
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The control plane that tests share: the chart is there, and one namespace enrolled by it.
+pub async fn cluster() -> Result<&'static ControlPlane> {
+    static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
+    let build = || async {
+        let cp = ControlPlane::start().await?;
+        for namespace in [ENROLLED, ELSEWHERE, "wayleave-restricted"] {
+            kubectl(&cp)
+                .await?
+                .args(["create", "namespace", namespace])
+                .run()
+                .await?
+                .ok()?;
+        }
+        let values = json!({"replicas": 0, "namespaces": [ENROLLED]});
+        install_with(
+            &cp,
+            InstallOptions {
+                values,
+                ..InstallOptions::default()
+            },
+        )
+        .await?;
+        Ok(cp)
+    };
+    CLUSTER.get_or_try_init(build).await
+}
+
+async fn kubectl(cp: &ControlPlane) -> Result<Tool> {
+    cp.kubectl(&cp.admin_kubeconfig()).await
+}
+
+async fn apply(cp: &ControlPlane, arguments: &[&str], objects: &str) -> Result<Output> {
+    kubectl(cp)
+        .await?
+        .args(["apply", "-f", "-"])
+        .args(arguments)
+        .stdin(objects)
+        .run()
+        .await
+}
+
+async fn helm(cp: &ControlPlane) -> Result<Tool> {
+    Ok(cp.helm(&cp.admin_kubeconfig()).await?.env("HELM_NAMESPACE", NAMESPACE))
+}
+
+async fn helm_install_policies(cp: &ControlPlane) -> Result<Output> {
+    helm(cp)
+        .await?
+        .args(["upgrade", "--install", POLICIES])
+        .arg(chart(POLICIES))
+        .run()
+        .await
+}
+
+#[tokio::test]
+async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
+    let cp = cluster().await?;
+    for values in [
+        json!({}),
+        json!({
+            "podDisruptionBudget": {"enabled": true},
+            "namespaces": [ENROLLED],
+            "admission": {"requirePodOperator": true, "delegates": {"requests": ["bot"], "decisions": ["bot"]}},
+            "enrolment": {"otherClusterRoles": ["wide"]}
+        }),
+    ] {
+        let text = template(CHART, &values).await?.ok()?;
+        let output = apply(cp, &["--server-side", "--force-conflicts", "--dry-run=server"], &text).await?;
+        ensure!(!output.stderr.to_lowercase().contains("warning"), "{}", output.stderr);
+        output.ok()?;
+    }
+    let text = template(POLICIES, &json!({})).await?.ok()?;
+    apply(cp, &["--dry-run=server"], &text).await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_admission_policy_passes_the_type_check() -> Result<()> {
+    let cp = cluster().await?;
+    let names = "go-template={{range .items}}{{.metadata.name}} {{.metadata.generation}} {{.status}}{{\"\\n\"}}{{end}}";
+    eventually("the policies to be checked", LIMIT, || async {
+        let output = kubectl(cp)
+            .await?
+            .args(["get", "validatingadmissionpolicies", "-o", names])
+            .run()
+            .await?
+            .ok()?;
+        let policies: Vec<&str> = output.lines().collect();
+        ensure!(policies.len() > 15, "{output}");
+        ensure!(
+            policies.iter().all(|it| it.contains("typeChecking")),
+            "not yet: {output}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
+    let output = kubectl(cp)
+        .await?
+        .args(["get", "validatingadmissionpolicies", "-o", "json"])
+        .run()
+        .await?
+        .ok()?;
+    let list: Value = serde_json::from_str(&output)?;
+    for policy in list["items"].as_array().into_iter().flatten() {
+        let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+        ensure!(warnings.is_null(), "{}: {warnings}", policy["metadata"]["name"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_deployment_runs_under_restricted_pod_security() -> Result<()> {
+    let cp = cluster().await?;
+    let namespace = "wayleave-restricted";
+    for level in ["enforce", "warn"] {
+        let label = format!("pod-security.kubernetes.io/{level}=restricted");
+        kubectl(cp)
+            .await?
+            .args(["label", "namespace", namespace, &label])
+            .run()
+            .await?
+            .ok()?;
+    }
+    let all = objects(CHART, &json!({})).await?;
+    let mut deployment = all
+        .into_iter()
+        .find(|it| it["kind"] == "Deployment")
+        .expect("the chart has a Deployment");
+    deployment["metadata"]["namespace"] = json!(namespace);
+    let mut pod = deployment["spec"]["template"].clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = json!("one");
+    pod["metadata"]["namespace"] = json!(namespace);
+    pod["spec"]["serviceAccountName"] = json!("default");
+    for object in [deployment, pod.clone()] {
+        let output = apply(cp, &["--dry-run=server"], &object.to_string()).await?;
+        ensure!(!output.stderr.contains("Warning"), "{}", output.stderr);
+        output.ok()?;
+    }
+    // The namespace does enforce.
+    pod["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
+    pod["spec"]["securityContext"]["runAsUser"] = json!(0);
+    let output = apply(cp, &["--dry-run=server"], &pod.to_string()).await?;
+    ensure!(output.stderr.contains("violates PodSecurity"), "{}", output.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_policies_come_second() -> Result<()> {
+    let cp = cluster().await?;
+    helm_install_policies(cp).await?.ok()?;
+    let get = async |what: &[&str]| kubectl(cp).await?.args(["get"]).args(what).run().await?.ok();
+    get(&["accesspolicy", "read-only-partners"]).await?;
+    get(&["clusterrole", "wayleave-read"]).await?;
+    // Again, and away: the first chart does not mind.
+    helm_install_policies(cp).await?.ok()?;
+    helm(cp)
+        .await?
+        .args(["uninstall", POLICIES, "--wait"])
+        .run()
+        .await?
+        .ok()?;
+    ensure!(
+        get(&["accesspolicy", "-o", "name"]).await?.trim().is_empty(),
+        "the policy is gone"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn away_and_back_again_keeps_the_kinds_and_what_people_wrote() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    let first = helm_install_policies(&cp).await?;
+    ensure!(
+        first.stderr.contains("AccessPolicy"),
+        "without the kinds the second chart says what is missing: {}",
+        first.stderr
+    );
+    install(&cp).await?;
+    let owner = json!({
+        "apiVersion": "wayleave.dev/v1alpha1", "kind": "AccessOwner", "metadata": {"name": "alice"},
+        "spec": {"displayName": "Alice", "email": "alice@corp.example", "active": true}
+    });
+    apply(&cp, &[], &owner.to_string()).await?.ok()?;
+    let get = async |what: &[&str]| {
+        kubectl(&cp)
+            .await?
+            .args(["get", "-o", "jsonpath={.metadata.uid}"])
+            .args(what)
+            .run()
+            .await?
+            .ok()
+    };
+    let kept = async || {
+        anyhow::Ok([
+            get(&["crd", "accessowners.wayleave.dev"]).await?,
+            get(&["namespace", "wayleave-identities"]).await?,
+            get(&["accessowner", "alice"]).await?,
+        ])
+    };
+    let before = kept().await?;
+    helm(&cp)
+        .await?
+        .args(["uninstall", "wayleave", "--wait"])
+        .run()
+        .await?
+        .ok()?;
+    ensure!(kept().await? == before, "kinds, identities and owners stay");
+    let left = "validatingadmissionpolicies,mutatingadmissionpolicies,clusterroles,clusterrolebindings,roles,rolebindings,deployments";
+    let left = kubectl(&cp)
+        .await?
+        .args(["get", left, "-A", "-o", "name", "-l", "app.kubernetes.io/name=wayleave"])
+        .run()
+        .await?
+        .ok()?;
+    ensure!(left.trim().is_empty(), "nothing else stays: {left}");
+    install(&cp).await?;
+    ensure!(kept().await? == before, "the same objects");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_chart_takes_no_enrolment_from_a_live_grant() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    kubectl(&cp)
+        .await?
+        .args(["create", "namespace", ENROLLED])
+        .run()
+        .await?
+        .ok()?;
+    let release = |namespaces: &[&str]| InstallOptions {
+        values: json!({"replicas": 0, "namespaces": namespaces}),
+        ..InstallOptions::default()
+    };
+    install_with(&cp, release(&[ENROLLED])).await?;
+    let grant = json!({
+        "apiVersion": "wayleave.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": "reader", "namespace": ENROLLED},
+        "spec": {
+            "integrationRef": {"name": "acme"},
+            "access": [{"clusterRoleRef": {"name": "wayleave-read"}}],
+            "credential": {"type": "Token", "token": {"lifetime": "1h"}},
+            "expiresAt": "2999-01-01T00:00:00Z"
+        }
+    });
+    apply(&cp, &[], &grant.to_string()).await?.ok()?;
+    let operator = cp.service_account(NAMESPACE, SERVICE_ACCOUNT).await?;
+    let kind = GroupVersionKind::gvk("wayleave.dev", "v1alpha1", "AccessGrant");
+    let grants: Api<DynamicObject> = Api::namespaced_with(operator, ENROLLED, &ApiResource::from_gvk(&kind));
+    let set_active = async |status: &str| {
+        let condition = json!({
+            "type": "Active", "status": status, "reason": "Issued", "message": "a test",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1
+        });
+        let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+        grants.patch_status("reader", &PatchParams::default(), &patch).await
+    };
+    set_active("True").await?;
+    let binding = async || {
+        let get = kubectl(&cp)
+            .await?
+            .args(["get", "rolebinding", "wayleave-enrolment", "-n", ENROLLED, "-o", "name"]);
+        anyhow::Ok(get.run().await?.status.success())
+    };
+    let says = "AccessGrant reader is active in this namespace";
+    let delete = async |more: &[&str]| {
+        let delete = kubectl(&cp)
+            .await?
+            .args(["delete", "rolebinding", "wayleave-enrolment", "-n", ENROLLED]);
+        delete.args(more).run().await
+    };
+    eventually("the live grant to be seen", LIMIT, || async {
+        let output = delete(&["--dry-run=server"]).await?;
+        ensure!(output.stderr.contains(says), "{}", output.stderr);
+        Ok(Some(()))
+    })
+    .await?;
+    let Err(refused) = install_with(&cp, release(&[])).await else {
+        anyhow::bail!("the enrolment of a live grant was taken away");
+    };
+    ensure!(refused.to_string().contains(says), "helm says why: {refused:#}");
+    ensure!(binding().await?, "the enrolment is still there");
+    set_active("False").await?;
+    eventually("the end of the grant to be seen", LIMIT, || async {
+        delete(&["--dry-run=server"]).await?.ok().map(Some)
+    })
+    .await?;
+    install_with(&cp, release(&[])).await?;
+    ensure!(!binding().await?, "the enrolment is gone");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Runs `helm template` without a cluster.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use wayleave_e2e::operator::{NAMESPACE, workspace};
+use wayleave_e2e::tools::programs;
+use wayleave_e2e::{Output, Tool};
+
+pub const CHART: &str = "wayleave";
+pub const POLICIES: &str = "wayleave-policies";
+
+/// helm in the folder of the charts.
+pub async fn helm() -> Result<Tool> {
+    // Nothing is read from a cluster that happens to be there.
+    Ok(Tool::new(programs().await?.join("helm")).env("KUBECONFIG", "/dev/null"))
+}
+
+pub fn chart(name: &str) -> std::path::PathBuf {
+    workspace().join("charts").join(name)
+}
+
+/// The outcome of rendering a chart with these values for a cluster that stamps.
+pub async fn template(name: &str, values: &Value) -> Result<Output> {
+    let helm = helm().await?.args(["template", "wayleave"]).arg(chart(name));
+    let helm = helm.args(["--namespace", NAMESPACE, "--kube-version", "v1.37.0", "--values", "-"]);
+    let helm = helm.args([
+        "--api-versions",
+        "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+    ]);
+    helm.stdin(values.to_string()).run().await
+}
+
+/// The objects that a chart renders with these values.
+pub async fn objects(name: &str, values: &Value) -> Result<Vec<Value>> {
+    let text = template(name, values).await?.ok()?;
+    serde_saphyr::from_multiple(&text).context("the chart renders what is no YAML")
+}
+
+/// The object of this kind and name.
+pub fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Option<&'a Value> {
+    objects
+        .iter()
+        .find(|it| it["kind"] == kind && it["metadata"]["name"] == name)
+}
+
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|it| it["kind"] == kind).collect()
+}

@@ -1,0 +1,420 @@
+//! Every value does what it says, and a wrong one is refused by name.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::render::{CHART, POLICIES, chart, find, helm, objects, of_kind, template};
+
+#[tokio::test]
+async fn helm_lint_finds_nothing() -> Result<()> {
+    for name in [CHART, POLICIES] {
+        let output = helm()
+            .await?
+            .args(["lint", "--strict"])
+            .arg(chart(name))
+            .run()
+            .await?
+            .ok()?;
+        ensure!(
+            output.contains("0 chart(s) failed") && !output.contains("[WARNING]"),
+            "{output}"
+        );
+    }
+    Ok(())
+}
+
+/// A value, and what it does to what is rendered.
+type Row = (&'static str, Value, fn(&[Value]) -> bool);
+
+fn deployment(objects: &[Value]) -> &Value {
+    of_kind(objects, "Deployment")[0]
+}
+
+fn pod(objects: &[Value]) -> &Value {
+    &deployment(objects)["spec"]["template"]["spec"]
+}
+
+fn container(objects: &[Value]) -> &Value {
+    &pod(objects)["containers"][0]
+}
+
+fn has_argument(objects: &[Value], end: &str) -> bool {
+    let arguments = container(objects)["args"].as_array();
+    arguments.is_some_and(|all| all.iter().filter_map(Value::as_str).any(|it| it.ends_with(end)))
+}
+
+/// Whether the policy of this name says this somewhere.
+fn policy_says(objects: &[Value], name: &str, text: &str) -> bool {
+    let policies = objects
+        .iter()
+        .filter(|it| it["metadata"]["name"] == format!("wayleave-{name}"));
+    policies
+        .filter(|it| it["spec"].get("matchConstraints").is_some())
+        .any(|it| it.to_string().contains(text))
+}
+
+fn enrolment_rules(objects: &[Value]) -> String {
+    find(objects, "ClusterRole", "wayleave-enrolment").map_or_else(String::new, |role| role["rules"].to_string())
+}
+
+fn rows() -> Vec<Row> {
+    vec![
+        ("fullnameOverride", json!("wl"), |all| {
+            find(all, "Deployment", "wl").is_some() && find(all, "ClusterRole", "wl-approver").is_some()
+        }),
+        ("crds.enabled", json!(false), |all| {
+            of_kind(all, "CustomResourceDefinition").is_empty()
+        }),
+        ("crds.keep", json!(false), |all| {
+            let kinds = of_kind(all, "CustomResourceDefinition");
+            kinds.len() == 6
+                && kinds
+                    .iter()
+                    .all(|it| it["metadata"]["annotations"].get("helm.sh/resource-policy").is_none())
+        }),
+        ("serviceAccount.create", json!(false), |all| {
+            of_kind(all, "ServiceAccount").is_empty()
+        }),
+        ("serviceAccount.name", json!("op"), |all| {
+            let user = "system:serviceaccount:wayleave-system:op";
+            find(all, "ServiceAccount", "op").is_some()
+                && pod(all)["serviceAccountName"] == "op"
+                && has_argument(all, "=op")
+                && policy_says(all, "reserved-names", user)
+                && find(all, "ClusterRoleBinding", "wayleave").is_some_and(|it| it["subjects"][0]["name"] == "op")
+        }),
+        ("serviceAccount.annotations", json!({"a": "b"}), |all| {
+            find(all, "ServiceAccount", "wayleave").is_some_and(|it| it["metadata"]["annotations"]["a"] == "b")
+        }),
+        ("identityNamespace.name", json!("ids"), |all| {
+            find(all, "Namespace", "ids").is_some()
+                && has_argument(all, "=ids")
+                && find(all, "Role", "wayleave").is_some_and(|it| it["metadata"]["namespace"] == "ids")
+                && ["identity-bindings", "operator-tokens", "pods"]
+                    .iter()
+                    .all(|name| policy_says(all, name, "'ids'"))
+                && !json!(all).to_string().contains("wayleave-identities")
+        }),
+        ("identityNamespace.create", json!(false), |all| {
+            of_kind(all, "Namespace").is_empty()
+        }),
+        ("identityNamespace.labels", json!({"a": "b"}), |all| {
+            of_kind(all, "Namespace")[0]["metadata"]["labels"]["a"] == "b"
+        }),
+        ("image.repository", json!("r.example/w"), |all| {
+            container(all)["image"] == "r.example/w:0.1.0"
+        }),
+        ("image.tag", json!("v9"), |all| {
+            container(all)["image"] == "ghcr.io/wayleave/wayleave:v9"
+        }),
+        ("image.digest", json!(format!("sha256:{}", "0".repeat(64))), |all| {
+            container(all)["image"] == format!("ghcr.io/wayleave/wayleave@sha256:{}", "0".repeat(64))
+        }),
+        ("image.pullPolicy", json!("Never"), |all| {
+            container(all)["imagePullPolicy"] == "Never"
+        }),
+        ("imagePullSecrets", json!([{"name": "pull"}]), |all| {
+            pod(all)["imagePullSecrets"][0]["name"] == "pull"
+        }),
+        ("replicas", json!(3), |all| deployment(all)["spec"]["replicas"] == 3),
+        ("logLevel", json!("debug"), |all| has_argument(all, "=debug")),
+        ("partnerServer", json!("https://api.example"), |all| {
+            has_argument(all, "=https://api.example")
+        }),
+        ("extraArgs", json!(["--more=1"]), |all| has_argument(all, "--more=1")),
+        ("resources", json!({"limits": {"memory": "1Gi"}}), |all| {
+            container(all)["resources"]["limits"]["memory"] == "1Gi"
+        }),
+        ("nodeSelector", json!({"a": "b"}), |all| {
+            pod(all)["nodeSelector"]["a"] == "b"
+        }),
+        ("tolerations", json!([{"key": "a"}]), |all| {
+            pod(all)["tolerations"][0]["key"] == "a"
+        }),
+        ("affinity", json!({"podAntiAffinity": {}}), |all| {
+            pod(all)["affinity"].get("podAntiAffinity").is_some()
+        }),
+        ("topologySpreadConstraints", json!([{"maxSkew": 1}]), |all| {
+            pod(all)["topologySpreadConstraints"][0]["maxSkew"] == 1
+        }),
+        ("priorityClassName", json!("high"), |all| {
+            pod(all)["priorityClassName"] == "high"
+        }),
+        ("podAnnotations", json!({"a": "b"}), |all| {
+            deployment(all)["spec"]["template"]["metadata"]["annotations"]["a"] == "b"
+        }),
+        ("podLabels", json!({"a": "b"}), |all| {
+            deployment(all)["spec"]["template"]["metadata"]["labels"]["a"] == "b"
+        }),
+        ("podDisruptionBudget.enabled", json!(true), |all| {
+            of_kind(all, "PodDisruptionBudget")
+                .iter()
+                .any(|it| it["spec"]["maxUnavailable"] == 1)
+        }),
+        (
+            "podDisruptionBudget",
+            json!({"enabled": true, "maxUnavailable": "50%"}),
+            |all| {
+                of_kind(all, "PodDisruptionBudget")
+                    .iter()
+                    .any(|it| it["spec"]["maxUnavailable"] == "50%")
+            },
+        ),
+        ("metrics.service", json!(false), |all| {
+            of_kind(all, "Service").is_empty()
+        }),
+        ("namespaces", json!(["payments", "ledger"]), |all| {
+            let enrols = |it: &&Value| it["roleRef"]["name"] == "wayleave-enrolment";
+            let mut where_: Vec<_> = of_kind(all, "RoleBinding")
+                .into_iter()
+                .filter(enrols)
+                .map(|it| &it["metadata"]["namespace"])
+                .collect();
+            where_.sort_by_key(|it| it.to_string());
+            where_ == ["ledger", "payments"]
+        }),
+        ("enrolment.name", json!("enrol"), |all| {
+            find(all, "ClusterRole", "enrol").is_some()
+                && find(all, "ClusterRole", "wayleave-enroller").is_some_and(|it| it.to_string().contains("\"enrol\""))
+                && ["enrolment-stays", "operator-bindings", "operator-limits"]
+                    .iter()
+                    .all(|name| policy_says(all, name, "[\\\"enrol\\\"]"))
+        }),
+        ("enrolment.otherClusterRoles", json!(["wide"]), |all| {
+            find(all, "ClusterRole", "wayleave-enroller").is_some_and(|it| it.to_string().contains("\"wide\""))
+                && ["enrolment-stays", "operator-bindings", "operator-limits"]
+                    .iter()
+                    .all(|name| policy_says(all, name, "\\\"wide\\\""))
+        }),
+        (
+            "ceiling.rules",
+            json!([{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]}]),
+            |all| {
+                let rules = enrolment_rules(all);
+                rules.contains("jobs") && !rules.contains("deployments")
+            },
+        ),
+        ("ceiling.clusterRoles", json!(["partners"]), |all| {
+            let rules = enrolment_rules(all);
+            rules.contains("partners") && !rules.contains("wayleave-read")
+        }),
+        ("admission.enabled", json!(false), |all| {
+            !json!(all).to_string().contains("AdmissionPolicy\"")
+        }),
+        ("admission.mutating", json!(false), |all| {
+            of_kind(all, "MutatingAdmissionPolicy").is_empty() && !of_kind(all, "ValidatingAdmissionPolicy").is_empty()
+        }),
+        ("admission.delegates.requests", json!(["bot-a"]), |all| {
+            policy_says(all, "requests", "bot-a")
+                && policy_says(all, "stamp-requests", "bot-a")
+                && !policy_says(all, "decisions", "bot-a")
+        }),
+        ("admission.delegates.decisions", json!(["bot-b"]), |all| {
+            policy_says(all, "decisions", "bot-b")
+                && policy_says(all, "stamp-decisions", "bot-b")
+                && !policy_says(all, "requests", "bot-b")
+        }),
+        ("admission.requirePodOperator", json!(true), |all| {
+            find(all, "ValidatingAdmissionPolicy", "wayleave-operator-pod").is_some()
+        }),
+        ("admission.protectedNamespaces", json!(["vault"]), |all| {
+            policy_says(all, "operator-bindings", "\\\"vault\\\"")
+        }),
+    ]
+}
+
+/// `{"a": {"b": value}}` of `a.b`.
+fn at(path: &str, value: Value) -> Value {
+    path.rsplit('.').fold(value, |inner, key| json!({ key: inner }))
+}
+
+#[tokio::test]
+async fn every_value_does_what_it_says() -> Result<()> {
+    let defaults = objects(CHART, &json!({})).await?;
+    for (path, value, holds) in rows() {
+        let changed = objects(CHART, &at(path, value.clone()))
+            .await
+            .with_context(|| format!("{path}: {value}"))?;
+        ensure!(holds(&changed), "{path}: {value} does not do what it says");
+        ensure!(!holds(&defaults), "{path}: the defaults do the same as {value}");
+    }
+    Ok(())
+}
+
+fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
+    match value.as_object() {
+        Some(fields) if !fields.is_empty() => {
+            for (key, value) in fields {
+                let path = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
+                leaves(&path, value, into);
+            }
+        }
+        _ => into.push(prefix.to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn no_value_is_without_a_test() -> Result<()> {
+    let text = std::fs::read_to_string(chart(CHART).join("values.yaml"))?;
+    let mut all = Vec::new();
+    leaves("", &serde_saphyr::from_str(&text)?, &mut all);
+    ensure!(all.len() > 40, "{all:?}");
+    let rows = rows();
+    all.retain(|leaf| {
+        !rows
+            .iter()
+            .any(|(path, ..)| leaf == path || leaf.starts_with(&format!("{path}.")))
+    });
+    ensure!(all.is_empty(), "no test of {all:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_value_is_refused_by_name() -> Result<()> {
+    let rule = |group: &str, resource: &str, verb: &str| json!([{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]);
+    for (chart, path, value, named) in [
+        (CHART, "logLevel", json!("loud"), "/logLevel"),
+        (CHART, "replica", json!(1), "'replica'"),
+        (CHART, "replicas", json!("two"), "/replicas"),
+        (CHART, "replicas", json!(-1), "/replicas"),
+        (CHART, "fullnameOverride", json!("Upper"), "/fullnameOverride"),
+        (CHART, "crds.keep", json!("yes"), "/crds/keep"),
+        (CHART, "serviceAccount.name", json!("it's"), "/serviceAccount/name"),
+        (
+            CHART,
+            "identityNamespace.name",
+            json!("kube-partners"),
+            "/identityNamespace/name",
+        ),
+        (
+            CHART,
+            "identityNamespace.name",
+            json!("default"),
+            "/identityNamespace/name",
+        ),
+        (
+            CHART,
+            "identityNamespace.name",
+            json!("wayleave-system"),
+            "identityNamespace.name must differ",
+        ),
+        (CHART, "image.digest", json!("latest"), "/image/digest"),
+        (CHART, "image.tag", json!("a b"), "/image/tag"),
+        (CHART, "image.pullPolicy", json!("Sometimes"), "/image/pullPolicy"),
+        (CHART, "partnerServer", json!("http://plain"), "/partnerServer"),
+        (
+            CHART,
+            "podDisruptionBudget.maxUnavailable",
+            json!("half"),
+            "/podDisruptionBudget/maxUnavailable",
+        ),
+        (CHART, "namespaces", json!(["kube-system"]), "/namespaces/0"),
+        (CHART, "namespaces", json!(["payments", "payments"]), "/namespaces"),
+        (
+            CHART,
+            "namespaces",
+            json!(["argocd"]),
+            "namespaces: argocd is protected",
+        ),
+        (
+            CHART,
+            "namespaces",
+            json!(["wayleave-identities"]),
+            "namespaces: wayleave-identities is protected",
+        ),
+        (CHART, "enrolment.name", json!("a'b"), "/enrolment/name"),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("*", "pods", "get"),
+            "/ceiling/rules/0/apiGroups/0",
+        ),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("", "*", "get"),
+            "/ceiling/rules/0/resources/0",
+        ),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("", "serviceaccounts/token", "create"),
+            "/ceiling/rules/0/resources/0",
+        ),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("", "pods", "*"),
+            "/ceiling/rules/0/verbs/0",
+        ),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("", "pods", "escalate"),
+            "/ceiling/rules/0/verbs/0",
+        ),
+        (
+            CHART,
+            "ceiling.rules",
+            rule("", "pods", "impersonate"),
+            "/ceiling/rules/0/verbs/0",
+        ),
+        (
+            CHART,
+            "ceiling.clusterRoles",
+            json!(["cluster-admin"]),
+            "/ceiling/clusterRoles/0",
+        ),
+        (CHART, "admission.mutating", json!("maybe"), "/admission/mutating"),
+        (
+            CHART,
+            "admission.delegates.requests",
+            json!(["a'b"]),
+            "/admission/delegates/requests/0",
+        ),
+        (
+            CHART,
+            "admission.protectedNamespaces",
+            json!(["a'b"]),
+            "/admission/protectedNamespaces/0",
+        ),
+        (
+            POLICIES,
+            "policy.environments",
+            json!(["Test"]),
+            "/policy/environments/0",
+        ),
+        (
+            POLICIES,
+            "policy.dataClassifications",
+            json!([]),
+            "/policy/dataClassifications",
+        ),
+        (
+            POLICIES,
+            "policy.rules",
+            rule("", "pods", "*"),
+            "/policy/rules/0/verbs/0",
+        ),
+        (
+            POLICIES,
+            "clusterRole.rules",
+            rule("", "*", "get"),
+            "/clusterRole/rules/0/resources/0",
+        ),
+        (POLICIES, "colour", json!("red"), "'colour'"),
+    ] {
+        let output = template(chart, &at(path, value.clone())).await?;
+        ensure!(!output.status.success(), "{path}: {value} was accepted");
+        ensure!(
+            output.stderr.contains(named),
+            "{path}: {value} was refused without {named}: {}",
+            output.stderr
+        );
+    }
+    Ok(())
+}
