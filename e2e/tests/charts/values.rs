@@ -223,6 +223,54 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+fn policy(objects: &[Value]) -> &Value {
+    &of_kind(objects, "AccessPolicy")[0]["spec"]
+}
+
+fn rows_of_policies() -> Vec<Row> {
+    vec![
+        ("namespaceSelector.matchLabels", json!({"a": "b"}), |all| {
+            policy(all)["namespaceSelector"]["matchLabels"]["a"] == "b"
+        }),
+        ("clusterRole.create", json!(false), |all| {
+            of_kind(all, "ClusterRole").is_empty()
+        }),
+        ("clusterRole.name", json!("partners"), |all| {
+            find(all, "ClusterRole", "partners").is_some()
+                && policy(all)["access"]["clusterRoles"] == json!(["partners"])
+        }),
+        (
+            "clusterRole.rules",
+            json!([{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]}]),
+            |all| of_kind(all, "ClusterRole")[0]["rules"][0]["resources"] == json!(["jobs"]),
+        ),
+        ("policy.create", json!(false), |all| {
+            of_kind(all, "AccessPolicy").is_empty()
+        }),
+        ("policy.name", json!("first"), |all| {
+            find(all, "AccessPolicy", "first").is_some()
+        }),
+        ("policy.dataClassifications", json!(["Public"]), |all| {
+            policy(all)["dataClassifications"] == json!(["Public"])
+        }),
+        ("policy.environments", json!(["Production"]), |all| {
+            policy(all)["environments"] == json!(["Production"])
+        }),
+        ("policy.limits", json!({"duration": "7d"}), |all| {
+            policy(all)["limits"]["duration"] == "7d"
+        }),
+        ("policy.rules", json!([]), |all| {
+            policy(all)["access"].get("rules").is_none()
+        }),
+        ("policy.requires", json!({"ticket": false}), |all| {
+            policy(all)["requires"]["ticket"] == false
+        }),
+        ("policy.idle", json!({"revokeAfter": "5d"}), |all| {
+            policy(all)["idle"]["revokeAfter"] == "5d"
+        }),
+    ]
+}
+
 /// `{"a": {"b": value}}` of `a.b`.
 fn at(path: &str, value: Value) -> Value {
     path.rsplit('.').fold(value, |inner, key| json!({ key: inner }))
@@ -230,13 +278,14 @@ fn at(path: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn every_value_does_what_it_says() -> Result<()> {
-    let defaults = objects(CHART, &json!({})).await?;
-    for (path, value, holds) in rows() {
-        let changed = objects(CHART, &at(path, value.clone()))
-            .await
-            .with_context(|| format!("{path}: {value}"))?;
-        ensure!(holds(&changed), "{path}: {value} does not do what it says");
-        ensure!(!holds(&defaults), "{path}: the defaults do the same as {value}");
+    for (chart, rows) in [(CHART, rows()), (POLICIES, rows_of_policies())] {
+        let defaults = objects(chart, &json!({})).await?;
+        for (path, value, holds) in rows {
+            let what = format!("{chart}: {path}: {value}");
+            let changed = objects(chart, &at(path, value)).await.with_context(|| what.clone())?;
+            ensure!(holds(&changed), "{what} does not do what it says");
+            ensure!(!holds(&defaults), "{what} is what the defaults do");
+        }
     }
     Ok(())
 }
@@ -259,17 +308,18 @@ fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
 
 #[tokio::test]
 async fn no_value_is_without_a_test() -> Result<()> {
-    let text = std::fs::read_to_string(chart(CHART).join("values.yaml"))?;
-    let mut all = Vec::new();
-    leaves("", &serde_saphyr::from_str(&text)?, &mut all);
-    ensure!(all.len() > 40, "{all:?}");
-    let rows = rows();
-    all.retain(|leaf| {
-        !rows
-            .iter()
-            .any(|(path, ..)| leaf == path || leaf.starts_with(&format!("{path}.")))
-    });
-    ensure!(all.is_empty(), "no test of {all:?}");
+    for (name, rows) in [(CHART, rows()), (POLICIES, rows_of_policies())] {
+        let text = std::fs::read_to_string(chart(name).join("values.yaml"))?;
+        let mut all = Vec::new();
+        leaves("", &serde_saphyr::from_str(&text)?, &mut all);
+        ensure!(all.len() > 10, "{all:?}");
+        all.retain(|leaf| {
+            !rows
+                .iter()
+                .any(|(path, ..)| leaf == path || leaf.starts_with(&format!("{path}.")))
+        });
+        ensure!(all.is_empty(), "no test of {all:?} of {name}");
+    }
     Ok(())
 }
 
