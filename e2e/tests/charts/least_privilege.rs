@@ -104,9 +104,17 @@ async fn the_operator_is_given_what_the_golden_file_says() -> Result<()> {
         std::fs::write(golden(), &text)?;
     }
     let wanted = std::fs::read_to_string(golden())?;
+    let more: Vec<&str> = text
+        .lines()
+        .filter(|line| !wanted.lines().any(|it| it == *line))
+        .collect();
+    let less: Vec<&str> = wanted
+        .lines()
+        .filter(|line| !text.lines().any(|it| it == *line))
+        .collect();
     ensure!(
         text == wanted,
-        "the operator is given something else now; if that is meant: {UPDATE}=1. It is:\n{text}"
+        "the operator is given {more:#?}, and no longer {less:#?}; if that is meant: {UPDATE}=1"
     );
     Ok(())
 }
