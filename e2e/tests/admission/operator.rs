@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use wayleave_e2e::eventually;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
@@ -138,17 +138,21 @@ async fn an_enrolment_stays_while_a_grant_is_active() -> Result<()> {
     let says = "the AccessGrant reader is active in this namespace";
     let adam = world.adam().await?;
     let delete = async || adam.delete("RoleBinding", &world.ns, "enrolment").await;
-    // The API server reads grants as parameters from a cache.
+    // The API server reads grants as parameters from a cache. A dry run, since before that it would pass.
+    let bindings = world.root.api("RoleBinding", &world.ns);
+    let dry = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
     eventually("the live grant to be seen", LIMIT, || async {
-        let patch = json!({"subjects": []});
-        refused(
-            policy,
-            says,
-            world.root.merge("RoleBinding", &world.ns, "enrolment", patch).await,
-        )
-        .map(Some)
+        let patch = Patch::Merge(json!({"subjects": []}));
+        let answer = bindings.patch("enrolment", &dry, &patch).await;
+        refused(policy, says, answer.map(drop)).map(Some)
     })
     .await?;
+    let patch = json!({"subjects": []});
+    let answer = world.root.merge("RoleBinding", &world.ns, "enrolment", patch).await;
+    refused(policy, says, answer)?;
     refused(policy, says, delete().await)?;
     refused(
         policy,
