@@ -8,6 +8,7 @@
 //! | [`tools`] | runs kubectl, helm or any other command against the control plane |
 //! | [`operator`] | [`Operator`]: runs the operator's program, waits for it, stops it, reads its logs and metrics |
 //! | [`mod@install`] | the charts, as a platform team would install them |
+//! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
 //! | [`existing`], [`kubeconfig`], [`pki`], [`workdir`] | what the above stand on |
@@ -31,6 +32,7 @@ pub mod kubeconfig;
 pub mod operator;
 pub mod pki;
 pub mod process;
+pub mod tenant;
 pub mod tools;
 pub mod workdir;
 
@@ -41,6 +43,7 @@ pub use install::{InstallOptions, install, install_with};
 
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
+pub use tenant::Tenant;
 pub use tools::{Output, Tool};
 
 /// Writes one line of progress to standard error; tests show it with `--nocapture` and always when they fail.

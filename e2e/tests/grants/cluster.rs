@@ -1,0 +1,43 @@
+//! The cluster that these tests share.
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::sync::OnceCell;
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, install_with, tenant};
+
+/// A ClusterRole of one test, which grows.
+pub const GROWING: &str = "growing-role";
+/// A ClusterRole that enrols as the chart's does.
+pub const OTHER_ENROLMENT: &str = "other-enrolment";
+
+/// The control plane with the chart and a running operator.
+pub struct Cluster {
+    pub cp: ControlPlane,
+    pub operator: Operator,
+}
+
+pub async fn cluster() -> Result<&'static Cluster> {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    CLUSTER
+        .get_or_try_init(|| async {
+            let cp = ControlPlane::start().await?;
+            let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
+            let options = InstallOptions {
+                values: json!({
+                    "replicas": 0,
+                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING]},
+                    "enrolment": {"otherClusterRoles": [OTHER_ENROLMENT]},
+                }),
+                ..InstallOptions::default()
+            };
+            install_with(&cp, options).await?;
+            let operator = Operator::ready(&cp).await?;
+            Ok(Cluster { cp, operator })
+        })
+        .await
+}
+
+/// A tenant of its own.
+pub async fn tenant(ns: &str) -> Result<Tenant<'static>> {
+    tenant::Tenant::new(&cluster().await?.cp, ns).await
+}

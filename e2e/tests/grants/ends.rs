@@ -1,0 +1,322 @@
+//! Every cause of an end: the partner is refused within a second of it, nothing is left, and the grant says why.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use wayleave_e2e::tenant::{Partner, api, condition, create, enrolment, in_seconds, text};
+use wayleave_e2e::{Tenant, eventually};
+
+use crate::cluster::{OTHER_ENROLMENT, tenant};
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// After the cause: refused at once, then dead; nothing left; the reason said.
+async fn ended(tenant: &Tenant<'_>, partner: &Partner, cause: Instant, reason: &str) -> Result<Value> {
+    let uid = text(&tenant.get_grant("reader").await?["metadata"]["uid"]);
+    partner.refused_since(cause).await?;
+    let grant = tenant.wait_reason("reader", reason).await?;
+    tenant.wait_nothing_left(&uid).await?;
+    ensure!(condition(&grant, "Active")["status"] == "False", "{grant}");
+    ensure!(grant["status"]["identity"].is_null() && grant["status"]["credential"].is_null());
+    partner.wait_unauthorized().await?;
+    Ok(grant)
+}
+
+#[tokio::test]
+async fn a_suspended_grant_ends_and_comes_back_under_another_name() -> Result<()> {
+    let tenant = tenant("end-suspend").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let before = tenant.get_grant("reader").await?;
+    let cause = Instant::now();
+    tenant
+        .patch_as(
+            &tenant.carol,
+            "AccessGrant",
+            &tenant.ns,
+            "reader",
+            json!({"spec": {"suspend": true}}),
+        )
+        .await?;
+    ended(&tenant, &partner, cause, "Suspended").await?;
+    tenant
+        .patch_as(
+            &tenant.carol,
+            "AccessGrant",
+            &tenant.ns,
+            "reader",
+            json!({"spec": {"suspend": false}}),
+        )
+        .await?;
+    let after = tenant.wait_reason("reader", "Issued").await?;
+    let name = |grant: &Value| text(&grant["status"]["identity"]["serviceAccount"]);
+    ensure!(name(&before) != name(&after), "a name came back: {}", name(&after));
+    ensure!(partner.read().await? == 401, "the old token works again");
+    ensure!(tenant.partner("reader").await?.read().await? == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_suspended_integration_ends_its_grants() -> Result<()> {
+    let tenant = tenant("end-integration-suspended").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant
+        .patch("PartnerIntegration", "acme", json!({"spec": {"suspend": true}}))
+        .await?;
+    ended(&tenant, &partner, cause, "IntegrationSuspended").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_integration_ends_its_grants() -> Result<()> {
+    let tenant = tenant("end-integration-deleted").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant.delete("PartnerIntegration", &tenant.ns, "acme").await?;
+    ended(&tenant, &partner, cause, "IntegrationMissing").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_who_is_deleted_takes_the_access_along_and_does_not_bring_it_back() -> Result<()> {
+    let tenant = tenant("end-owner-deleted").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant.delete("AccessOwner", "", &tenant.owner_name("bob")).await?;
+    let grant = ended(&tenant, &partner, cause, "OwnerRemoved").await?;
+    let said = condition(&grant, "Active")["message"].to_string();
+    ensure!(said.contains(&tenant.owner_name("bob")), "{said}");
+    tenant.owner("bob").await?;
+    tenant.wait_reason("reader", "AwaitingApproval").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_who_is_inactive_takes_the_access_along() -> Result<()> {
+    let tenant = tenant("end-owner-inactive").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    let (owner, inactive) = (tenant.owner_name("alice"), json!({"spec": {"active": false}}));
+    tenant
+        .patch_as(&tenant.root, "AccessOwner", "", &owner, inactive)
+        .await?;
+    ended(&tenant, &partner, cause, "OwnerRemoved").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deny_ends_it_until_it_is_approved_again() -> Result<()> {
+    let tenant = tenant("end-deny").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant.decide("AccessGrant", "reader", "Deny", json!({})).await?;
+    let grant = ended(&tenant, &partner, cause, "Denied").await?;
+    ensure!(condition(&grant, "Stalled")["status"] == "True" && condition(&grant, "Ready")["status"] == "False");
+    tenant.approve("reader", json!({})).await?;
+    tenant.wait_reason("reader", "Issued").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revoke_ends_it() -> Result<()> {
+    let tenant = tenant("end-revoke").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant.decide("AccessGrant", "reader", "Revoke", json!({})).await?;
+    let grant = ended(&tenant, &partner, cause, "Revoked").await?;
+    ensure!(
+        condition(&grant, "Ready")["status"] == "True",
+        "settled, not broken: {grant}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revoke_of_the_integration_ends_its_grants() -> Result<()> {
+    let tenant = tenant("end-revoke-all").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    tenant.decide("PartnerIntegration", "acme", "Revoke", json!({})).await?;
+    ended(&tenant, &partner, cause, "Revoked").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_withdrawn_approval_ends_it() -> Result<()> {
+    let tenant = tenant("end-withdrawn").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let name = text(&tenant.get_grant("reader").await?["status"]["approvals"][0]["decisionRef"]);
+    let cause = Instant::now();
+    tenant.delete("AccessDecision", &tenant.ns, &name).await?;
+    ended(&tenant, &partner, cause, "AwaitingApproval").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_request_ends_it_and_says_what_changed() -> Result<()> {
+    let tenant = tenant("end-changed").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    let change = json!({"spec": {"ticket": "CHG-2"}});
+    tenant
+        .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, "reader", change)
+        .await?;
+    let grant = ended(&tenant, &partner, cause, "AwaitingApproval").await?;
+    let said = condition(&grant, "Active")["message"].to_string();
+    ensure!(said.contains("ticket"), "the changed section is not named: {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_policy_that_no_longer_permits_it_ends_it() -> Result<()> {
+    let tenant = tenant("end-policy").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let cause = Instant::now();
+    let narrower = json!({"spec": {"dataClassifications": ["Public"]}});
+    let name = tenant.ns.clone();
+    tenant
+        .patch_as(&tenant.root, "AccessPolicy", "", &name, narrower)
+        .await?;
+    ended(&tenant, &partner, cause, "NotPermitted").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_grant_is_gone_when_nothing_is_left() -> Result<()> {
+    let tenant = tenant("end-deleted").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let uid = text(&tenant.get_grant("reader").await?["metadata"]["uid"]);
+    let grants = api(&tenant.root, "AccessGrant", &tenant.ns);
+    let cause = Instant::now();
+    grants.delete("reader", &DeleteParams::default()).await?;
+    partner.refused_since(cause).await?;
+    eventually("the grant to be gone", wayleave_e2e::tenant::LIMIT, || async {
+        Ok(grants.get_opt("reader").await?.is_none().then_some(()))
+    })
+    .await?;
+    ensure!(
+        tenant.children(&uid).await?.is_empty(),
+        "it was let go with something left"
+    );
+    // The same again, at once: another grant, which nobody approved.
+    tenant.grant("reader", json!({})).await?;
+    let anew = tenant.wait_reason("reader", "AwaitingApproval").await?;
+    ensure!(text(&anew["metadata"]["uid"]) != uid);
+    partner.wait_unauthorized().await
+}
+
+#[tokio::test]
+async fn a_withdrawn_enrolment_ends_it_and_can_not_be_withdrawn_by_accident() -> Result<()> {
+    let tenant = tenant("end-enrolment").await?;
+    let (root, ns) = (&tenant.root, &tenant.ns);
+    let chart = api(root, "ClusterRole", "").get("wayleave-enrolment").await?;
+    let rules = chart.data["rules"].clone();
+    let labelled = json!({"metadata": {"labels": {"wayleave.dev/enrolment": "true"}}, "rules": rules});
+    create(root, "ClusterRole", "", OTHER_ENROLMENT, labelled).await?;
+    create(root, "RoleBinding", ns, "other", enrolment(OTHER_ENROLMENT)).await?;
+    tenant.delete("RoleBinding", ns, "enrolment").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    let refusal = eventually(
+        "the live grant to keep its enrolment",
+        wayleave_e2e::tenant::LIMIT,
+        || async {
+            let dry = DeleteParams {
+                dry_run: true,
+                ..DeleteParams::default()
+            };
+            let answer = api(root, "RoleBinding", ns).delete("other", &dry).await;
+            Ok(answer.err().map(|error| error.to_string()))
+        },
+    )
+    .await?;
+    ensure!(
+        refusal.contains("the AccessGrant reader is active in this namespace"),
+        "{refusal}"
+    );
+    let cause = Instant::now();
+    let unlabelled = json!({"metadata": {"labels": {"wayleave.dev/enrolment": null}}});
+    tenant
+        .patch_as(root, "ClusterRole", "", OTHER_ENROLMENT, unlabelled)
+        .await?;
+    let grant = ended(&tenant, &partner, cause, "NotEnrolled").await?;
+    ensure!(
+        condition(&grant, "Active")["message"].to_string().contains(ns.as_str()),
+        "{grant}"
+    );
+    Ok(())
+}
+
+/// Waits for an instant; the partner is never refused before it, and refused within a second of it.
+async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
+    let end: Timestamp = end.parse()?;
+    loop {
+        let (before, code, after) = (Timestamp::now(), partner.read().await?, Timestamp::now());
+        if code != 200 {
+            ensure!(
+                after >= end,
+                "refused {:?} early with {code}",
+                end.duration_since(after)
+            );
+            let late = before.duration_since(end);
+            ensure!(late.as_millis() <= 1_000, "refused {late:?} late");
+            return Ok(());
+        }
+        ensure!(
+            before < end || before.duration_since(end).as_secs() < 5,
+            "still answered long after the end"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_expired_grant_ends_at_the_instant_and_gives_nothing_when_it_is_applied_again() -> Result<()> {
+    let tenant = tenant("end-expiry").await?;
+    let end = in_seconds(66);
+    let partner = tenant.live("reader", json!({"expiresAt": end})).await?;
+    let grant = tenant.get_grant("reader").await?;
+    ensure!(grant["status"]["credential"]["hardExpiry"] == false && grant["status"]["activeUntil"] == end.as_str());
+    refused_at(&partner, &end).await?;
+    ended(&tenant, &partner, Instant::now(), "Expired").await?;
+    tenant.delete("AccessGrant", &tenant.ns, "reader").await?;
+    eventually("the grant to be gone", LONG, || async {
+        let grants = api(&tenant.root, "AccessGrant", &tenant.ns);
+        Ok(grants.get_opt("reader").await?.is_none().then_some(()))
+    })
+    .await?;
+    let again = tenant.grant("reader", json!({"expiresAt": end})).await?;
+    tenant.approve("reader", json!({})).await?;
+    tenant.wait_reason("reader", "Expired").await?;
+    ensure!(tenant.children(&text(&again["metadata"]["uid"])).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_end_of_the_agreement_ends_it() -> Result<()> {
+    let tenant = Tenant::without_integration(&crate::cluster::cluster().await?.cp, "end-agreement").await?;
+    let end = in_seconds(68);
+    tenant
+        .integration("acme", json!({"agreement": {"endsAt": end}}))
+        .await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    refused_at(&partner, &end).await?;
+    ended(&tenant, &partner, Instant::now(), "AgreementEnded").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_approval_that_lapses_ends_it_until_it_is_approved_again() -> Result<()> {
+    let tenant = tenant("end-lapse").await?;
+    tenant.grant("reader", json!({})).await?;
+    let end = in_seconds(66);
+    tenant.approve("reader", json!({"validUntil": end})).await?;
+    tenant.wait_reason("reader", "Issued").await?;
+    let partner = tenant.partner("reader").await?;
+    refused_at(&partner, &end).await?;
+    ended(&tenant, &partner, Instant::now(), "ReviewLapsed").await?;
+    tenant.approve("reader", json!({})).await?;
+    tenant.wait_reason("reader", "Issued").await?;
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Grants on a real API server, with the operator running as the chart's ServiceAccount.
+#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
+
+mod cluster;
+mod cost;
+mod credential;
+mod drift;
+mod ends;
+mod lives;
+mod reasons;
