@@ -9,9 +9,8 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Error};
-use serde_json::json;
 use tokio::sync::OnceCell;
-use wayleave_e2e::{ControlPlane, InstallOptions, Operator, OperatorOptions, Part, Process, eventually, install_with};
+use wayleave_e2e::{ControlPlane, Operator, OperatorOptions, Part, Process, eventually, install};
 
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
@@ -282,60 +281,10 @@ async fn an_operator_that_ends_is_an_error_at_once() -> Result<()> {
     Ok(())
 }
 
-/// A chart with our kinds and one policy of each sort, as slow to take hold as those of the real one.
-fn write_chart(directory: &Path) -> Result<()> {
-    std::fs::create_dir_all(directory.join("crds"))?;
-    std::fs::create_dir_all(directory.join("templates"))?;
-    std::fs::write(
-        directory.join("Chart.yaml"),
-        "apiVersion: v2\nname: wayleave\nversion: 0.0.0\n",
-    )?;
-    for file in std::fs::read_dir(wayleave_e2e::operator::workspace().join("crds"))? {
-        let file = file?;
-        std::fs::copy(file.path(), directory.join("crds").join(file.file_name()))?;
-    }
-    let expression = "!object.metadata.name.startsWith('wlg-')";
-    let rules = |group, resource| {
-        json!({ "resourceRules": [{
-        "apiGroups": [group], "apiVersions": ["*"], "resources": [resource], "operations": ["CREATE"],
-    }] })
-    };
-    let stamp = "Object{spec: Object.spec{decidedBy: request.userInfo.username}}";
-    let objects = [
-        json!({ "kind": "ValidatingAdmissionPolicy", "spec": {
-            "matchConstraints": rules("", "serviceaccounts"), "validations": [{ "expression": expression }],
-        } }),
-        json!({ "kind": "ValidatingAdmissionPolicyBinding", "spec": {
-            "policyName": "wayleave", "validationActions": ["Deny"],
-        } }),
-        json!({ "kind": "MutatingAdmissionPolicy", "spec": {
-            "matchConstraints": rules("wayleave.dev", "accessdecisions"), "reinvocationPolicy": "Never",
-            "mutations": [{ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": stamp } }],
-        } }),
-        json!({ "kind": "MutatingAdmissionPolicyBinding", "spec": { "policyName": "wayleave" } }),
-    ];
-    for mut object in objects {
-        object["apiVersion"] = json!("admissionregistration.k8s.io/v1");
-        object["metadata"] = json!({ "name": "wayleave" });
-        let name = format!("{}.yaml", object["kind"].as_str().unwrap_or_default());
-        std::fs::write(directory.join("templates").join(name), object.to_string())?;
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn an_installation_is_done_when_its_policies_hold() -> Result<()> {
     let cp = ControlPlane::start().await?;
-    let chart = cp.dir().join("chart");
-    write_chart(&chart)?;
-    install_with(
-        &cp,
-        InstallOptions {
-            chart,
-            values: json!({}),
-        },
-    )
-    .await?;
+    install(&cp).await?;
     let yaml = include_str!("decision.yaml");
     let admin = cp.admin_kubeconfig();
     let apply = cp

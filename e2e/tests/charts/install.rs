@@ -306,3 +306,33 @@ async fn the_chart_takes_no_enrolment_from_a_live_grant() -> Result<()> {
     ensure!(!binding().await?, "the enrolment is gone");
     Ok(())
 }
+
+#[tokio::test]
+async fn an_upgrade_puts_back_what_an_emergency_took_off() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    install(&cp).await?;
+    let forge = async || {
+        let create = kubectl(&cp)
+            .await?
+            .args(["create", "serviceaccount", "wlg-forged", "--dry-run=server"]);
+        create.run().await
+    };
+    let refused = async || {
+        let output = forge().await?;
+        ensure!(
+            output.stderr.contains("reserved for the operator"),
+            "let through: {}",
+            output.stdout
+        );
+        Ok(Some(()))
+    };
+    let binding = "validatingadmissionpolicybinding";
+    let delete = kubectl(&cp).await?.args(["delete", binding, "wayleave-reserved-names"]);
+    delete.run().await?.ok()?;
+    eventually("the policy to hold no more", LIMIT, || async {
+        forge().await?.ok().map(Some)
+    })
+    .await?;
+    install(&cp).await?;
+    eventually("the policy to hold again", LIMIT, refused).await
+}
