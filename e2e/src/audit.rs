@@ -1,5 +1,6 @@
 //! What the API server recorded: who called what, and how it answered.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -122,6 +123,22 @@ impl AuditEvent {
         self.object_ref
             .as_ref()
             .is_some_and(|object| object.resource == resource)
+    }
+}
+
+/// `verb resource/subresource namespace/name code`
+impl fmt::Display for AuditEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let object = self.object_ref.clone().unwrap_or_default();
+        let slash = if object.subresource.is_empty() { "" } else { "/" };
+        let (resource, subresource, namespace) = (object.resource, object.subresource, object.namespace);
+        write!(
+            f,
+            "{} {resource}{slash}{subresource} {namespace}/{} {}",
+            self.verb,
+            object.name,
+            self.code()
+        )
     }
 }
 

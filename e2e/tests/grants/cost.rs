@@ -1,1 +1,161 @@
-//! to come
+//! What a grant costs in calls, counted from the audit log, and that no token is anywhere but in its Secret.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use kube::api::ListParams;
+use serde_json::json;
+use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
+use wayleave_e2e::tenant::{LIMIT, api, text};
+use wayleave_e2e::{ControlPlane, Mark, Operator, Tenant, eventually, install};
+
+/// What the operator did since a mark, apart from its lease, the rare proof of admission, and watches that end.
+fn calls(cp: &ControlPlane, since: Mark) -> Result<Vec<String>> {
+    let operator = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+    let events = cp.audit()?.since(since)?.by_user(&operator);
+    let events = events.only(|event| {
+        let is_proof = event.is_resource("accessdecisions") && event.request_uri.contains("dryRun=All");
+        !event.is_resource("leases") && event.verb != "watch" && !is_proof
+    });
+    Ok(events.iter().map(|event| event.to_string()).collect())
+}
+
+#[tokio::test]
+async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
+    // Alone on its control plane: everything that the operator does is for this grant.
+    let cp = ControlPlane::start().await?;
+    install(&cp).await?;
+    let operator = Operator::ready(&cp).await?;
+    let tenant = Tenant::new(&cp, "cost").await?;
+    tenant.grant("reader", json!({})).await?;
+    tenant.wait_reason("reader", "AwaitingApproval").await?;
+
+    let mark = cp.audit()?.mark()?;
+    tenant.approve("reader", json!({})).await?;
+    tenant.wait_reason("reader", "Issued").await?;
+    let settled = |text: &'static str| {
+        let (cp, operator) = (&cp, &operator);
+        async move {
+            eventually("the event to be published", LIMIT, || async {
+                let events = api(&cp.admin().await?, "Event", "cost")
+                    .list(&ListParams::default())
+                    .await?;
+                let published = events.iter().any(|event| event.data["reason"] == text);
+                ensure!(operator.process().is_running(), "the operator is gone");
+                Ok(published.then_some(()))
+            })
+            .await
+        }
+    };
+    settled("Issued").await?;
+    wait_told(&tenant).await?;
+    let issue = calls(&cp, mark)?;
+    // Beside what the design counts: the question whether the decider may decide, and the word to the decision.
+    ensure!(
+        issue.len() <= 12,
+        "{} calls to issue:\n{}",
+        issue.len(),
+        issue.join("\n")
+    );
+
+    let first = tenant.partner("reader").await?.token;
+    let mark = cp.audit()?.mark()?;
+    let asked = json!({"metadata": {"annotations": {"wayleave.dev/rotateRequestedAt": "now"}}});
+    tenant
+        .patch_as(&tenant.carol, "AccessGrant", "cost", "reader", asked)
+        .await?;
+    settled("Rotated").await?;
+    eventually("the old anchor to be retired", LIMIT, || async {
+        let grant = tenant.get_grant("reader").await?;
+        let credential = &grant["status"]["credential"];
+        Ok((credential["deliveredGeneration"] == 2 && credential["previous"].is_null()).then_some(()))
+    })
+    .await?;
+    let rotate = calls(&cp, mark)?;
+    ensure!(
+        rotate.len() <= 7,
+        "{} calls to rotate:\n{}",
+        rotate.len(),
+        rotate.join("\n")
+    );
+    let second = tenant.partner("reader").await?.token;
+
+    // A minute in which nothing happens: nothing is written.
+    let mark = cp.audit()?.mark()?;
+    tokio::time::timeout(Duration::from_secs(65), std::future::pending::<()>())
+        .await
+        .ok();
+    let idle = calls(&cp, mark)?;
+    ensure!(idle.is_empty(), "an idle minute:\n{}", idle.join("\n"));
+
+    let mark = cp.audit()?.mark()?;
+    tenant.decide("AccessGrant", "reader", "Revoke", json!({})).await?;
+    let grant = tenant.wait_reason("reader", "Revoked").await?;
+    tenant.wait_nothing_left(&text(&grant["metadata"]["uid"])).await?;
+    settled("Revoked").await?;
+    let revoke = calls(&cp, mark)?;
+    ensure!(
+        revoke.len() <= 10,
+        "{} calls to revoke:\n{}",
+        revoke.len(),
+        revoke.join("\n")
+    );
+    wayleave_e2e::progress(&format!(
+        "calls: issue {}, rotate {}, revoke {}",
+        issue.len(),
+        rotate.len(),
+        revoke.len()
+    ));
+
+    // No token, and no part of one, is in anything that is shown.
+    let shown = shown(&tenant, &operator).await?;
+    for token in [first, second] {
+        let parts: BTreeSet<&str> = token.split('.').skip(1).chain([token.as_str()]).collect();
+        for part in parts {
+            ensure!(part.len() > 40, "a part of a token is too short to be looked for");
+            ensure!(!shown.contains(part), "a token, or a part of one, is shown");
+        }
+    }
+    Ok(())
+}
+
+/// The approval knows that it counts.
+async fn wait_told(tenant: &Tenant<'_>) -> Result<()> {
+    eventually("the approval to be told that it counts", LIMIT, || async {
+        let all = api(&tenant.root, "AccessDecision", &tenant.ns)
+            .list(&ListParams::default())
+            .await?;
+        let told = all
+            .iter()
+            .all(|it| it.data["status"]["conditions"][0]["status"] == "True");
+        Ok(told.then_some(()))
+    })
+    .await
+}
+
+/// Everything that somebody could see: logs, metrics, events, every object but the data of Secrets, and the audit log.
+async fn shown(tenant: &Tenant<'_>, operator: &Operator) -> Result<String> {
+    let mut shown = operator.logs()? + &operator.metrics().await?;
+    for kind in [
+        "Event",
+        "AccessGrant",
+        "AccessDecision",
+        "PartnerIntegration",
+        "RoleBinding",
+        "Role",
+        "ServiceAccount",
+    ] {
+        let all = api(&tenant.root, kind, "").list(&ListParams::default()).await?;
+        shown += &serde_json::to_string(&all.items)?;
+    }
+    for mut secret in api(&tenant.root, "Secret", "").list(&ListParams::default()).await? {
+        secret.data = json!({});
+        shown += &serde_json::to_string(&secret)?;
+    }
+    ensure!(
+        shown.contains("AwaitingApproval") && shown.contains("wayleave_grants"),
+        "something is missing"
+    );
+    Ok(shown)
+}
