@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::ResourceExt as _;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
+use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
@@ -81,8 +81,19 @@ pub struct Cache {
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, String>>,
     senders: Senders,
+    /// What of each integration matters to its grants, as it was last seen.
+    integration_shapes: Mutex<HashMap<Key, Shape>>,
     /// UIDs of AccessOwners that were seen deleted.
     pub(crate) deleted_owners: Mutex<HashSet<String>>,
+}
+
+/// What tells two states of an object apart but for status and labels.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    uid: Option<String>,
+    generation: Option<i64>,
+    is_deleting: bool,
+    is_readable: bool,
 }
 
 #[derive(Default)]
@@ -132,6 +143,7 @@ impl Cache {
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
             senders,
+            integration_shapes: Mutex::default(),
             deleted_owners: Mutex::default(),
         };
         (Arc::new(cache), Pending(writers), queues)
@@ -328,9 +340,26 @@ impl Cache {
         }
     }
 
-    pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>) {
-        self.enqueue_integration(&key_of(object));
-        self.enqueue_grants_of(&key_of(object));
+    /// What we write into its status is no news to its grants: each look at them would bring the next write about.
+    pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>, is_there: bool) {
+        let key = key_of(object);
+        self.enqueue_integration(&key);
+        let shape = is_there.then(|| Shape {
+            uid: object.uid(),
+            generation: object.meta().generation,
+            is_deleting: object.meta().deletion_timestamp.is_some(),
+            is_readable: object.0.is_ok(),
+        });
+        let mut shapes = lock(&self.integration_shapes);
+        let is_same = shape.is_some() && shapes.get(&key) == shape.as_ref();
+        match shape {
+            Some(shape) => shapes.insert(key.clone(), shape),
+            None => shapes.remove(&key),
+        };
+        drop(shapes);
+        if !is_same {
+            self.enqueue_grants_of(&key);
+        }
     }
 
     pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {

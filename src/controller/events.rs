@@ -1,10 +1,15 @@
 //! Publishes what happened as events; one that can't be published fails nothing. Does I/O.
 
+use std::time::Duration;
+
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use crate::api::names::FIELD_MANAGER;
 use crate::plan::announcement::Announcement;
+
+/// The longest that an event may keep a reconcile.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The one recorder: it folds what is repeated.
 pub(crate) struct Events(Recorder);
@@ -33,8 +38,14 @@ impl Events {
             action: said.action,
             secondary: None,
         };
-        if let Err(error) = self.0.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(%error, reason = event.reason, "an event could not be published");
+        let reference = object.object_ref(&());
+        match tokio::time::timeout(DEADLINE, self.0.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, reason = event.reason, "an event could not be published"),
+            Err(_) => tracing::warn!(
+                reason = event.reason,
+                "an event could not be published: no answer in time"
+            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The reconcile of one PartnerIntegration: observe, plan, status, requeue. Nothing is made for it. Does I/O.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -9,13 +10,36 @@ use kube::{Api, ResourceExt as _};
 
 use super::apply::{Error, Result, call, patch_params, status_patch};
 use super::cache::{Guarded, key_of};
-use super::{Context, now, until};
+use super::{Context, lock, now, until};
 use crate::api::v1alpha1::{AccessGrant, AccessOwner, PartnerIntegration};
 use crate::domain::ownership::{self, Owners};
 use crate::plan::{announcement, integration};
 
 /// The pause after an error.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Numbers of grants alone are written at most this often: a thousand that begin at once are not a thousand writes.
+const COUNTING: Duration = Duration::from_secs(1);
+
+/// When each integration's status was written last, by UID.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<HashMap<String, Instant>>);
+
+impl Pace {
+    fn wrote(&self, uid: String) {
+        lock(&self.0).insert(uid, Instant::now());
+    }
+
+    /// How long a count is to wait, if at all.
+    fn left(&self, uid: &str) -> Option<Duration> {
+        let since = lock(&self.0).get(uid)?.elapsed();
+        COUNTING.checked_sub(since).filter(|left| !left.is_zero())
+    }
+
+    /// Forgets all but objects of these UIDs.
+    pub(crate) fn retain(&self, uids: &HashSet<String>) {
+        lock(&self.0).retain(|uid, _| uids.contains(uid));
+    }
+}
 
 /// Brings the status of an integration up to date.
 pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context: Arc<Context>) -> Result<Action> {
@@ -43,6 +67,12 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
     let at = now();
     let plan = integration::plan(&found, &owners, &grants, at);
     if found.status.as_ref() != Some(&plan.status) {
+        let uid = found.uid().unwrap_or_default();
+        if integration::is_count_alone(found.status.as_ref(), &plan.status)
+            && let Some(left) = context.integrations_pace.left(&uid)
+        {
+            return Ok(Action::requeue(left));
+        }
         let api: Api<PartnerIntegration> =
             Api::namespaced(context.client.clone(), &found.namespace().unwrap_or_default());
         let patch = status_patch(found.as_ref(), &plan.status)?;
@@ -51,6 +81,7 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
         let written = call("writing status of a PartnerIntegration", write).await?;
         let said = announcement::of_integration(found.status.as_ref(), &plan.status);
         context.integrations_written.remember(written);
+        context.integrations_pace.wrote(uid);
         context.events.announce(found.as_ref(), said).await;
     }
     Ok(Action::requeue(until(at.plus(plan.again_in))))

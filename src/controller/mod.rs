@@ -66,6 +66,7 @@ pub struct Context {
     pub(crate) cache: Arc<Cache>,
     pub(crate) grants_written: Written<AccessGrant>,
     pub(crate) integrations_written: Written<PartnerIntegration>,
+    pub(crate) integrations_pace: integration::Pace,
     pub(crate) decisions_written: Written<AccessDecision>,
     pub(crate) events: Events,
     /// What the API server answered about deciders, and when, by the decision's UID.
@@ -111,6 +112,7 @@ impl Context {
         lock(&self.confirmations).retain(|uid, _| decisions.contains(uid));
         let integrations = uids(self.cache.integrations.state().iter().map(|it| it.uid()).collect());
         self.integrations_written.retain(&integrations);
+        self.integrations_pace.retain(&integrations);
     }
 
     pub(crate) fn reserved_namespaces(&self) -> BTreeSet<String> {
@@ -171,6 +173,7 @@ impl Operator {
             cache: Arc::clone(&cache),
             grants_written: Written::default(),
             integrations_written: Written::default(),
+            integrations_pace: integration::Pace::default(),
             decisions_written: Written::default(),
             events: Events::new(self.client.clone(), &self.identity),
             confirmations: Mutex::default(),

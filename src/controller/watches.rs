@@ -219,7 +219,7 @@ impl Cache {
             cache(),
             writers.integrations,
             nothing,
-            |cache, object, _| cache.touch_integration(object),
+            Cache::touch_integration,
         ));
         tasks.spawn(fill(
             "accessdecisions",

@@ -146,87 +146,172 @@ fn note(condition: &Condition) -> String {
 mod tests {
     use super::*;
     use crate::api::v1alpha1::{CredentialStatus, Identity};
-    use crate::domain::conditions::{merge, of_grant as conditions_of};
+    use crate::domain::conditions::{self, Desired};
     use crate::domain::fixtures::at;
 
     const NOW: &str = "2026-12-02T00:00:00Z";
 
-    fn status(reason: Reason, words: &str, delivered: i64) -> AccessGrantStatus {
-        let identity = Identity {
-            namespace: "wayleave-identities".to_owned(),
-            service_account: "wlg-0123456789abcdef-1".to_owned(),
-            activation: 1,
-            digest: String::new(),
-            claimed_at: at(NOW),
-            activated_at: Some(at(NOW)),
-        };
-        let credential = CredentialStatus {
-            generation: delivered,
-            delivered_generation: delivered,
-            secret_namespace: "payments".to_owned(),
-            secret_name: "reader".to_owned(),
-            issued_at: None,
-            expires_at: None,
-            rotates_at: None,
-            credential_id: None,
-            spec_hash: String::new(),
-            hard_expiry: true,
-            previous: None,
-        };
-        AccessGrantStatus {
-            conditions: merge(&[], conditions_of(reason, words), Some(1), at(NOW)),
-            activations: 1,
-            identity: Some(identity),
-            credential: Some(credential),
+    /// A status with a reason, in an activation, with a delivered generation.
+    fn status(reason: Reason, message: &str, activation: i64, delivered: i64) -> AccessGrantStatus {
+        let mut status = AccessGrantStatus {
+            conditions: conditions::merge(&[], conditions::of_grant(reason, message), Some(1), at(NOW)),
+            activations: activation,
             ..AccessGrantStatus::default()
+        };
+        if activation > 0 {
+            status.identity = Some(Identity {
+                namespace: "wayleave-identities".to_owned(),
+                service_account: "wlg-x".to_owned(),
+                activation,
+                digest: String::new(),
+                claimed_at: at(NOW),
+                activated_at: Some(at(NOW)),
+            });
+            status.credential = Some(CredentialStatus {
+                generation: delivered,
+                delivered_generation: delivered,
+                secret_namespace: "payments".to_owned(),
+                secret_name: "credential".to_owned(),
+                issued_at: None,
+                expires_at: None,
+                rotates_at: None,
+                credential_id: None,
+                spec_hash: String::new(),
+                hard_expiry: true,
+                previous: None,
+            });
         }
+        status
     }
 
     fn said(before: Option<&AccessGrantStatus>, after: &AccessGrantStatus) -> Option<(bool, String, String)> {
         of_grant(before, after).map(|it| (it.warning, it.reason, it.action))
     }
 
+    fn normal(reason: &str, action: &str) -> Option<(bool, String, String)> {
+        Some((false, reason.to_owned(), action.to_owned()))
+    }
+
+    fn warning(reason: &str, action: &str) -> Option<(bool, String, String)> {
+        Some((true, reason.to_owned(), action.to_owned()))
+    }
+
     #[test]
-    fn each_transition_is_told_once() {
-        let waiting = status(Reason::AwaitingApproval, "1 approval asked for", 0);
-        let issued = status(Reason::Issued, "in place", 1);
-        let expired = status(Reason::Expired, "spec.expiresAt has passed", 1);
-        let told = said(None, &waiting).unwrap();
+    fn every_transition_of_a_life_is_told_once() {
+        let waiting = status(Reason::AwaitingApproval, "1 approval asked for", 0, 0);
+        let issuing = status(Reason::Issuing, "access is being made", 1, 0);
+        let issued = status(Reason::Issued, "in place", 1, 1);
+        let rotating = status(Reason::Rotating, "in place", 1, 1);
+        let rotated = status(Reason::Issued, "in place", 1, 2);
+        let expired = status(Reason::Expired, "spec.expiresAt has passed", 1, 0);
         assert_eq!(
-            told,
-            (false, "AwaitingApproval".to_owned(), "JudgeAfterActivation1".to_owned())
+            said(None, &waiting),
+            normal("AwaitingApproval", "JudgeAfterActivation0")
         );
-        assert_eq!(said(Some(&waiting), &waiting), None);
-        let told = said(Some(&waiting), &issued).unwrap();
-        assert_eq!(told, (false, "Issued".to_owned(), "Activate1".to_owned()));
-        let told = said(Some(&issued), &expired).unwrap();
-        assert_eq!(told, (false, "Expired".to_owned(), "EndActivation1".to_owned()));
-    }
-
-    #[test]
-    fn a_new_credential_is_told_and_the_first_is_not() {
-        let (first, second) = (status(Reason::Issued, "", 1), status(Reason::Issued, "", 2));
-        let told = said(Some(&first), &second).unwrap();
-        assert_eq!(told, (false, "Rotated".to_owned(), "Rotate1To2".to_owned()));
-        assert_eq!(said(Some(&status(Reason::Issued, "", 0)), &first), None);
-        assert_eq!(said(Some(&second), &second), None);
-    }
-
-    #[test]
-    fn an_activation_that_ends_early_is_a_warning_and_making_one_is_no_news() {
-        let (issued, making) = (
-            status(Reason::Issued, "", 1),
-            status(Reason::Issuing, "Role x/y was altered", 1),
+        assert_eq!(said(Some(&waiting), &issuing), None, "told when it is done");
+        assert_eq!(said(Some(&issuing), &issued), normal("Issued", "Activate1"));
+        assert_eq!(said(Some(&waiting), &issued), normal("Issued", "Activate1"));
+        assert_eq!(
+            said(Some(&status(Reason::Issued, "", 1, 0)), &issued),
+            None,
+            "the first is no rotation"
         );
-        let told = said(Some(&issued), &making).unwrap();
-        assert_eq!(told, (true, "ActivationEnded".to_owned(), "EndActivation1".to_owned()));
-        assert_eq!(said(Some(&status(Reason::AwaitingApproval, "", 0)), &making), None);
+        assert_eq!(said(Some(&issued), &rotating), None);
+        assert_eq!(said(Some(&rotating), &rotated), normal("Rotated", "Rotate1To2"));
+        assert_eq!(said(Some(&issued), &rotated), normal("Rotated", "Rotate1To2"));
+        assert_eq!(said(Some(&rotated), &expired), normal("Expired", "EndActivation1"));
+        for same in [&waiting, &issuing, &issued, &rotating, &expired] {
+            assert_eq!(said(Some(same), same), None);
+        }
     }
 
     #[test]
-    fn what_others_wrote_is_bounded_and_shown_safely() {
-        let hostile = status(Reason::Revoked, &"\u{1b}[2J\u{202e}".repeat(500), 1);
-        let note = of_grant(None, &hostile).unwrap().note;
-        assert!(note.len() <= LONGEST_NOTE && !note.contains('\u{1b}') && !note.contains('\u{202e}'));
+    fn another_message_alone_is_not_told() {
+        let one = status(Reason::NotPermitted, "no policy permits get secrets", 0, 0);
+        let two = status(Reason::NotPermitted, "no policy permits list secrets", 0, 0);
+        assert_eq!(said(Some(&one), &two), None);
+    }
+
+    #[test]
+    fn what_ends_by_an_alteration_is_a_warning_and_says_what_was_altered() {
+        let issued = status(Reason::Issued, "in place", 3, 1);
+        let mut ended = status(Reason::Issuing, "RoleBinding payments/wlg-x was altered", 3, 0);
+        ended.identity = None;
+        let told = of_grant(Some(&issued), &ended).unwrap();
+        assert_eq!(
+            (told.warning, told.reason.as_str(), told.action.as_str()),
+            (true, "ActivationEnded", "EndActivation3")
+        );
+        assert!(told.note.contains("was altered"));
+        let again = status(Reason::Issued, "in place", 4, 1);
+        assert_eq!(said(Some(&ended), &again), normal("Issued", "Activate4"));
+    }
+
+    #[test]
+    fn two_activations_are_never_folded_into_one_event() {
+        let told = |activation| {
+            let issued = status(Reason::Issued, "", activation, 1);
+            let revoked = status(Reason::Revoked, "", activation, 0);
+            of_grant(Some(&issued), &revoked).unwrap().action
+        };
+        assert_ne!(told(1), told(2));
+    }
+
+    #[test]
+    fn what_must_be_mended_is_a_warning() {
+        for reason in Reason::ALL {
+            let after = status(reason, "", 0, 0);
+            let Some(told) = of_grant(None, &after) else {
+                assert!(
+                    matches!(reason, Reason::Issuing | Reason::Rotating),
+                    "{reason} is not told"
+                );
+                continue;
+            };
+            let stalled = find(&after.conditions, types::STALLED).is_some();
+            assert!(told.warning || !stalled, "{reason} is stalled and no warning");
+        }
+        let issued = status(Reason::Issued, "", 1, 1);
+        let gone = status(Reason::OwnerRemoved, "", 1, 0);
+        assert_eq!(said(Some(&issued), &gone), warning("OwnerRemoved", "EndActivation1"));
+    }
+
+    #[test]
+    fn a_hostile_message_is_spelled_out_and_bounded() {
+        let message = format!("denied (eve: \u{1b}[2J\u{202e}{})", "é".repeat(2_000));
+        let told = of_grant(None, &status(Reason::Denied, &message, 0, 0)).unwrap();
+        assert!(told.note.len() <= LONGEST_NOTE);
+        assert!(
+            told.note.starts_with("denied (eve: \\u{1b}[2J\\u{202e}é"),
+            "{}",
+            told.note
+        );
+    }
+
+    #[test]
+    fn an_integration_is_told_of_when_its_reason_changes() {
+        let status = |ready: &'static str, reason: &str| PartnerIntegrationStatus {
+            observed_generation: Some(2),
+            conditions: conditions::merge(
+                &[],
+                vec![Desired::new(types::READY, ready, reason, "why")],
+                Some(2),
+                at(NOW),
+            ),
+            ..PartnerIntegrationStatus::default()
+        };
+        let (sound, gone) = (status("True", "InForce"), status("False", "OwnerRemoved"));
+        let told = of_integration(Some(&sound), &gone).unwrap();
+        assert_eq!(
+            (
+                told.warning,
+                told.reason.as_str(),
+                told.action.as_str(),
+                told.note.as_str()
+            ),
+            (true, "OwnerRemoved", "JudgeGeneration2", "why")
+        );
+        assert!(!of_integration(None, &sound).unwrap().warning);
+        assert_eq!(of_integration(Some(&gone), &gone), None);
     }
 }

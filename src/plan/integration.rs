@@ -41,6 +41,20 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     Plan { status, again_in }
 }
 
+/// Whether two statuses differ in nothing but how many grants there are: no news that anybody waits for.
+#[must_use]
+pub fn is_count_alone(before: Option<&PartnerIntegrationStatus>, after: &PartnerIntegrationStatus) -> bool {
+    before.is_some_and(|before| {
+        let counted = PartnerIntegrationStatus {
+            grants: after.grants,
+            summary: after.summary.clone(),
+            ..before.clone()
+        };
+        let owners = |status: &PartnerIntegrationStatus| status.summary.as_ref().map(|it| it.owners.clone());
+        counted == *after && owners(before) == owners(after)
+    })
+}
+
 fn count(integration: &PartnerIntegration, grants: &[&AccessGrant]) -> GrantCount {
     let own = grants.iter().filter(|grant| {
         grant.metadata.namespace == integration.metadata.namespace
@@ -210,6 +224,24 @@ mod tests {
         let found = planned(&integration(), &both(), &[&waiting, &other, &active, &elsewhere], NOW);
         assert_eq!(found.status.grants, GrantCount { active: 1, total: 2 });
         assert_eq!(found.status.summary.unwrap().grants, "1/2");
+    }
+
+    #[test]
+    fn a_count_alone_is_told_from_other_news() {
+        let before = planned(&integration(), &both(), &[], NOW).status;
+        let one = grant();
+        let counted = planned(&integration(), &both(), &[&one], NOW).status;
+        assert!(is_count_alone(Some(&before), &counted));
+        assert!(!is_count_alone(None, &counted), "the first status is news");
+        let gone = planned(&integration(), &[owner("alice")], &[&one], NOW).status;
+        assert!(!is_count_alone(Some(&before), &gone));
+        let mut handed_over = integration();
+        handed_over.spec.owners.business_ref.name = "dora".into();
+        let owners = [owner("dora"), owner("bob")];
+        assert!(!is_count_alone(
+            Some(&before),
+            &planned(&handed_over, &owners, &[], NOW).status
+        ));
     }
 
     #[test]
