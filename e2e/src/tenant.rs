@@ -412,6 +412,13 @@ impl Partner {
     }
 }
 
+/// Waits until the clock shows another second: what is decided within one has no order.
+pub async fn next_second() {
+    let begun = jiff::Timestamp::now();
+    let left = 1_000_000_000 - begun.subsec_nanosecond();
+    tokio::time::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or_default())).await;
+}
+
 /// A condition of an object; null where there is none.
 pub fn condition(object: &Value, type_: &str) -> Value {
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -156,16 +156,26 @@ where
 /// Takes children away, in their order: each is tried, whatever became of those before it.
 ///
 /// # Errors
-/// The first that could not be taken away.
+/// The first that could not be taken away: `NotClosed` where it is one that gives access.
 pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     let mut first = Ok(());
     for child in children {
         match remove_child(&context.client, child).await {
             Ok(()) => context.cache.index.gone(child),
-            Err(error) => first = first.and(Err(Error::NotClosed(Box::new(error)))),
+            Err(error) if gives_access(child.kind) => first = first.and(Err(Error::NotClosed(Box::new(error)))),
+            Err(error) => first = first.and(Err(error)),
         }
     }
     first
+}
+
+/// Without binding, anchor or identity nobody can use what is left. They come first in the order of children, so that an
+/// error about one of them is the first.
+fn gives_access(kind: ChildKind) -> bool {
+    match kind {
+        ChildKind::RoleBinding | ChildKind::Anchor | ChildKind::ServiceAccount => true,
+        ChildKind::Role | ChildKind::DeliverySecret => false,
+    }
 }
 
 /// Takes one child away, under its UID, until it is gone.
@@ -187,7 +197,7 @@ async fn remove<K>(api: Api<K>, child: &Child) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let what = format!("deleting {:?} {}/{}", child.kind, child.namespace, child.name);
+    let what = format!("deleting {} {}/{}", child.kind, child.namespace, child.name);
     let preconditions = Preconditions {
         uid: Some(child.uid.clone()),
         resource_version: None,

@@ -76,7 +76,11 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         }
         Step::Close(children) | Step::Retire(children) => {
             if let Err(error) = apply::close(context, children).await {
-                report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
+                if matches!(error, Error::NotClosed(_)) {
+                    report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
+                } else {
+                    leave(context, &world.grant, &plan.status).await;
+                }
                 return Err(error);
             }
             None
@@ -193,6 +197,22 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
         ..verdict.approved.clone()
     });
     status.conditions = conditions::merge(&status.conditions, desired, grant.metadata.generation, now());
+    if grant.status.as_ref() == Some(&status) {
+        return;
+    }
+    match apply::write_status(context, grant, &status).await {
+        Ok(written) => told(context, grant, written).await,
+        Err(error) => tracing::warn!(%error, "status could not be written"),
+    }
+}
+
+/// Access is closed, and something of no use without it is left: said as what it is, with the objects kept on record.
+async fn leave(context: &Context, grant: &AccessGrant, planned: &AccessGrantStatus) {
+    let recorded = grant.status.clone().unwrap_or_default().children;
+    let status = AccessGrantStatus {
+        children: recorded,
+        ..planned.clone()
+    };
     if grant.status.as_ref() == Some(&status) {
         return;
     }

@@ -150,7 +150,7 @@ where
 {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let what = format!("{kind:?} {namespace}/{name}");
+    let what = format!("{kind} {namespace}/{name}");
     match call(what.clone(), api.create(params, object)).await {
         Err(Error::Call {
             source: kube::Error::Api(status),

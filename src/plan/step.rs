@@ -156,16 +156,7 @@ impl Planner<'_> {
         }
         let retired = self.retired(&site, &credential, &expected);
         if !retired.is_empty() {
-            let mut status = status;
-            if let Some(credential) = &mut status.credential {
-                credential.previous = credential
-                    .previous
-                    .take()
-                    .filter(|previous| self.facts.now < previous.retire_at);
-            }
-            status
-                .children
-                .retain(|child| !retired.iter().any(|gone| gone.uid == child.uid));
+            // Not worth a write of status: its `previous` has a date, and the next credential replaces it.
             return self.done(Step::Retire(retired), status, Reason::Issued, &self.verdict.message);
         }
         match (self.why_rotate(&credential, until), hold) {
@@ -198,6 +189,12 @@ impl Planner<'_> {
             _ => now,
         };
         let generation = credential.generation + 1;
+        let uid = self.facts.grant.metadata.uid.as_deref().unwrap_or_default();
+        let activation = status.identity.as_ref().map_or(0, |identity| identity.activation);
+        let delivered = names::anchor(uid, activation, credential.delivered_generation);
+        status
+            .children
+            .retain(|child| child.kind != ChildKind::Anchor || child.name == delivered);
         let previous = PreviousCredential {
             generation: credential.delivered_generation,
             retire_at,
@@ -282,7 +279,7 @@ impl Planner<'_> {
             let same = |child: &&Child| {
                 child.kind == want.kind && child.namespace == want.namespace && child.name == want.name
             };
-            let what = format!("{:?} {}/{}", want.kind, want.namespace, want.name);
+            let what = format!("{} {}/{}", want.kind, want.namespace, want.name);
             match found.iter().find(same) {
                 None if want.kind == ChildKind::DeliverySecret && !self.observed.delivery_known => {}
                 None => return Some(format!("{what} is gone")),
@@ -371,7 +368,7 @@ impl Planner<'_> {
             .observed
             .beyond_reach
             .iter()
-            .map(|child| format!("{:?} {}/{}", child.kind, child.namespace, child.name))
+            .map(|child| format!("{} {}/{}", child.kind, child.namespace, child.name))
             .collect();
         (!left.is_empty()).then(|| {
             format!(

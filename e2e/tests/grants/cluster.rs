@@ -13,7 +13,8 @@ pub const OTHER_ENROLMENT: &str = "other-enrolment";
 /// The control plane with the chart and a running operator.
 pub struct Cluster {
     pub cp: ControlPlane,
-    pub operator: Operator,
+    /// It runs as long as this is kept.
+    _operator: Operator,
 }
 
 pub async fn cluster() -> Result<&'static Cluster> {
@@ -31,8 +32,8 @@ pub async fn cluster() -> Result<&'static Cluster> {
                 ..InstallOptions::default()
             };
             install_with(&cp, options).await?;
-            let operator = Operator::ready(&cp).await?;
-            Ok(Cluster { cp, operator })
+            let _operator = Operator::ready(&cp).await?;
+            Ok(Cluster { cp, _operator })
         })
         .await
 }

@@ -50,13 +50,27 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     };
     settled("Issued").await?;
     wait_told(&tenant).await?;
-    let issue = calls(&cp, mark)?;
-    // Beside what the design counts: the question whether the decider may decide, and the word to the decision.
+    // The words to the decision and the integration, and the first look into a namespace's Secrets, are of other objects.
+    let (beside, issue): (Vec<String>, Vec<String>) = calls(&cp, mark)?.into_iter().partition(|call| {
+        [
+            "patch accessdecisions/status",
+            "patch partnerintegrations/status",
+            "list secrets",
+        ]
+        .iter()
+        .any(|words| call.starts_with(words))
+    });
     ensure!(
-        issue.len() <= 12,
+        issue.len() <= 11,
         "{} calls to issue:\n{}",
         issue.len(),
         issue.join("\n")
+    );
+    ensure!(
+        beside.len() <= 4,
+        "{} calls beside:\n{}",
+        beside.len(),
+        beside.join("\n")
     );
 
     let first = tenant.partner("reader").await?.token;
@@ -67,9 +81,8 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
         .await?;
     settled("Rotated").await?;
     eventually("the old anchor to be retired", LIMIT, || async {
-        let grant = tenant.get_grant("reader").await?;
-        let credential = &grant["status"]["credential"];
-        Ok((credential["deliveredGeneration"] == 2 && credential["previous"].is_null()).then_some(()))
+        let anchors = tenant.identities("Secret").await?;
+        Ok((anchors.len() == 1 && anchors[0].ends_with("-g2")).then_some(()))
     })
     .await?;
     let rotate = calls(&cp, mark)?;

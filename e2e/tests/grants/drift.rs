@@ -37,10 +37,8 @@ async fn lost(ns: &str, kind: &str) -> Result<()> {
     ensure!(!name.is_empty(), "no {kind} of the grant");
     objects.delete(&name, &DeleteParams::default()).await?;
     let ended = ended_and_waits(&tenant).await?;
-    ensure!(
-        condition(&ended, "Active")["message"].to_string().contains("altered"),
-        "{ended}"
-    );
+    let said = text(&condition(&ended, "Active")["message"]);
+    ensure!(said.contains("is gone") || said.contains("had been altered"), "{said}");
     partner.refused_since(std::time::Instant::now()).await?;
     tenant.wait_nothing_left(&uid).await?;
     Ok(())

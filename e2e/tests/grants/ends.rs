@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{Partner, api, condition, create, enrolment, in_seconds, text};
+use wayleave_e2e::tenant::{Partner, api, condition, create, enrolment, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{OTHER_ENROLMENT, tenant};
@@ -115,6 +115,7 @@ async fn a_deny_ends_it_until_it_is_approved_again() -> Result<()> {
     tenant.decide("AccessGrant", "reader", "Deny", json!({})).await?;
     let grant = ended(&tenant, &partner, cause, "Denied").await?;
     ensure!(condition(&grant, "Stalled")["status"] == "True" && condition(&grant, "Ready")["status"] == "False");
+    next_second().await;
     tenant.approve("reader", json!({})).await?;
     tenant.wait_reason("reader", "Issued").await?;
     Ok(())

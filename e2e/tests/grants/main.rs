@@ -1,5 +1,9 @@
 //! Grants on a real API server, with the operator running as the chart's ServiceAccount.
-#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests drive a real cluster"
+)]
 
 mod cluster;
 mod cost;

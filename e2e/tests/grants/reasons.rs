@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use wayleave_e2e::Tenant;
-use wayleave_e2e::tenant::{condition, create, enrolment, in_seconds, text};
+use wayleave_e2e::tenant::{condition, create, enrolment, in_seconds, next_second, text};
 
 use crate::cluster::{GROWING, cluster, tenant};
 
@@ -226,6 +226,7 @@ async fn at_most_so_many_grants_of_an_integration_are_active() -> Result<()> {
         .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, one)
         .await?;
     tenant.live("first", json!({})).await?;
+    next_second().await;
     tenant.grant("second", json!({})).await?;
     tenant.approve("second", json!({})).await?;
     let surplus = tenant.wait_reason("second", "NotPermitted").await?;

@@ -203,6 +203,18 @@ pub enum ChildKind {
     DeliverySecret,
 }
 
+impl std::fmt::Display for ChildKind {
+    /// The kind as the API server knows it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RoleBinding => "RoleBinding",
+            Self::Anchor | Self::DeliverySecret => "Secret",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Role => "Role",
+        })
+    }
+}
+
 /// The credential in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -232,18 +244,18 @@ pub struct CredentialStatus {
     pub spec_hash: String,
     /// Whether the token ends by itself, with 70 seconds to spare, before `activeUntil`.
     pub hard_expiry: bool,
-    /// The generation before, while its token still works.
+    /// The generation before, and until when its token worked or works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousCredential>,
 }
 
-/// A generation that was replaced and is yet to be retired.
+/// The generation that was replaced last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousCredential {
     /// Its number.
     pub generation: i64,
-    /// When its token stops working.
+    /// When its token stops working, or did.
     pub retire_at: Instant,
 }
 
