@@ -9,7 +9,7 @@ use kube::Api;
 use super::{decide, grant, is_forbidden, who_am_i};
 use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration};
 use crate::cli::args::Approve;
-use crate::cli::decision::{Draft, describe, digest_to_approve};
+use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
 use crate::cli::{Io, Session, output};
 
 /// Approves a grant.
@@ -31,19 +31,26 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
         writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
     }
     let user = who_am_i(&session.client).await?;
-    let name = user.username.unwrap_or_default();
-    let known = user.groups.unwrap_or_default();
+    if let Some(involvement) = involvement(&integration, &grant, &user.name) {
+        bail!("not approved: {involvement}");
+    }
     for group in &args.groups {
         ensure!(
-            known.contains(group),
-            "--group {group}: {name} is not in it; groups: {}",
-            known.join(", ")
+            user.groups.contains(group),
+            "--group {group}: {} is not in it; groups: {}",
+            user.name,
+            user.groups.join(", ")
         );
     }
+    let groups = if args.groups.is_empty() {
+        user.groups_stated()
+    } else {
+        args.groups.clone()
+    };
     write!(
         io.err,
         "approving as {}:\n{}",
-        output::escape(&name),
+        output::escape(&user.name),
         describe(&integration, &grant, &digest)
     )?;
     if !args.yes {
@@ -62,8 +69,8 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
         decision: Decision::Approve,
         digest: Some(&digest),
         targets: &beyond,
-        user: &name,
-        groups: &args.groups,
+        user: &user.name,
+        groups: &groups,
         valid_until: args.valid_until,
         reason: &args.reason,
     };
