@@ -56,9 +56,9 @@ impl Done {
         self.output.status.success()
     }
 
-    /// Everything it wrote.
+    /// Everything it wrote: explanations first, then the result.
     pub fn text(&self) -> String {
-        format!("{}{}", self.output.stdout, self.output.stderr)
+        format!("{}{}", self.output.stderr, self.output.stdout)
     }
 
     /// Its exit code in words.

@@ -25,7 +25,6 @@ pub struct Stage {
 /// How a line is shown on a terminal.
 #[derive(Debug, Clone, Copy)]
 enum Style {
-    Plain,
     Bold,
     Dim,
     Good,
@@ -35,7 +34,6 @@ enum Style {
 impl Style {
     fn code(self) -> &'static str {
         match self {
-            Self::Plain => "0",
             Self::Bold => "1",
             Self::Dim => "2",
             Self::Good => "1;32",
@@ -101,17 +99,17 @@ impl Stage {
     }
 
     /// What was expected, what was seen, and whether that is the same.
-    pub fn check(&mut self, expected: &str, seen: &str, as_expected: bool, took: Duration) -> Result<()> {
+    pub fn check(&mut self, expected: &str, seen: &str, as_expected: bool, took: Option<Duration>) -> Result<()> {
         self.checks += 1;
-        self.labelled("expected", Style::Plain, expected)?;
-        self.labelled("seen", Style::Plain, seen)?;
-        let took = seconds(took);
+        self.labelled("expected", Style::Dim, expected)?;
+        let took = took.map_or_else(String::new, |took| format!(", in {}", seconds(took)));
+        let seen_in = format!("{seen}{took}");
         if as_expected {
-            self.labelled("ok", Style::Good, &took)
+            self.labelled("ok, seen", Style::Good, &seen_in)
         } else {
             self.misses
                 .push(format!("{}: expected {expected}; seen: {seen}", self.chapter));
-            self.labelled("MISS", Style::Bad, &took)
+            self.labelled("MISS, seen", Style::Bad, &seen_in)
         }
     }
 
@@ -120,7 +118,7 @@ impl Stage {
         self.checks += 1;
         let seen = format!("{error:#}");
         self.misses.push(format!("{}: {seen}", self.chapter));
-        self.labelled("MISS", Style::Bad, &seen)
+        self.labelled("MISS, seen", Style::Bad, &seen)
     }
 
     /// Something that goes on: on a terminal a line that is written over, else a line of its own.
@@ -171,11 +169,10 @@ impl Stage {
     }
 
     fn styled(&self, style: Style, text: &str) -> String {
-        match style {
-            Style::Plain => text.to_owned(),
-            _ if !self.live => text.to_owned(),
-            _ => format!("\x1b[{}m{text}\x1b[0m", style.code()),
+        if !self.live {
+            return text.to_owned();
         }
+        format!("\x1b[{}m{text}\x1b[0m", style.code())
     }
 }
 
@@ -220,7 +217,7 @@ mod tests {
             stage.chapter("dave approves")?;
             stage.command("dave", "kubectl wayleave list")?;
             stage.progress("waiting")?;
-            stage.check("a list", "a list", true, Duration::from_millis(5))?;
+            stage.check("a list", "a list", true, Some(Duration::from_millis(5)))?;
             stage.end()
         };
         assert!(!shown(false, play).contains('\x1b'));
@@ -232,7 +229,7 @@ mod tests {
     fn every_miss_is_told_at_the_end() {
         let mut stage = Stage::new(Box::new(std::io::sink()), false);
         stage.chapter("the end").unwrap();
-        stage.check("403", "200", false, Duration::ZERO).unwrap();
+        stage.check("403", "200", false, None).unwrap();
         stage.failure(&anyhow::anyhow!("no answer")).unwrap();
         assert_eq!(
             stage.misses(),

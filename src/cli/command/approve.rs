@@ -24,15 +24,15 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     let grant = grant(session, &args.grant).await?;
     let uid = grant.metadata.uid.as_deref().context("the grant has no UID")?;
     let integration = integration(session, &grant).await?;
+    let user = who_am_i(&session.client).await?;
+    if let Some(involvement) = involvement(&integration, &grant, &user.name) {
+        bail!("not approved: {involvement}");
+    }
     let targets = namespaces(session, &grant, io).await?;
     let digest = digest_to_approve(&integration, &grant, targets.as_ref())
         .map_err(|refusal| anyhow!("not approved: {refusal}"))?;
     if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
         writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
-    }
-    let user = who_am_i(&session.client).await?;
-    if let Some(involvement) = involvement(&integration, &grant, &user.name) {
-        bail!("not approved: {involvement}");
     }
     for group in &args.groups {
         ensure!(
@@ -109,7 +109,7 @@ async fn namespaces(
             Err(error) if is_forbidden(&error) => {
                 writeln!(
                     io.err,
-                    "warning: you may not get namespace {}: the operator's word is taken for the UIDs of the namespaces",
+                    "note: you may not get namespace {}, so its UID is taken from the status of the grant",
                     output::escape(&name)
                 )?;
                 return Ok(None);
