@@ -18,6 +18,12 @@ tools:
 control-plane: tools ## build the test control plane, or find it (KUBERNETES_VERSION: 1.35, 1.36, 1.37)
 	@e2e/controlplane/build.sh
 
+.PHONY: demo
+demo: control-plane ## play the whole story on a real control plane (KEEP=1 leaves it up and says how to use it)
+	@echo "building the operator, the plugin and the demo ..." >&2
+	$(CARGO) build --workspace --locked --bins
+	@KEEP=$(KEEP) "$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/debug/demo"
+
 .PHONY: test
 test: control-plane ## run every test, those against the real control plane too
 	$(CARGO) test --workspace --locked
@@ -35,5 +41,5 @@ generate: tools ## write crds/ and the chart's copy from the types
 	$(CARGO) run --locked --bin crdgen crds charts/wayleave/files/crds
 
 .PHONY: clean
-clean: ## remove what was built here
+clean: tools ## remove what was built here
 	$(CARGO) clean

@@ -9,6 +9,7 @@
 //! | [`operator`] | [`Operator`]: runs the operator's program, waits for it, stops it, reads its logs and metrics |
 //! | [`mod@install`] | the charts, as a platform team would install them |
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
+//! | [`demo`] | the story that `make demo` plays |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
 //! | [`existing`], [`kubeconfig`], [`pki`], [`workdir`] | what the above stand on |
@@ -25,6 +26,7 @@
 pub mod audit;
 pub mod clients;
 pub mod control_plane;
+pub mod demo;
 pub mod eventually;
 pub mod existing;
 pub mod install;

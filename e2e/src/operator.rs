@@ -206,8 +206,8 @@ pub async fn program(name: &str) -> Result<PathBuf> {
             "build",
             "--locked",
             "--quiet",
-            "--package",
-            "wayleave",
+            // With the features of all, or half of what is built already would be built again.
+            "--workspace",
             "--bin",
             name,
             "--target-dir",

@@ -69,6 +69,7 @@ pub struct Tool {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
     stdin: Option<String>,
     timeout: Duration,
 }
@@ -109,6 +110,7 @@ impl Tool {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            dir: None,
             stdin: None,
             timeout: TIMEOUT,
         }
@@ -133,6 +135,12 @@ impl Tool {
     /// Sets one environment variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The folder that it runs in; by default ours.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
         self
     }
 
@@ -169,6 +177,9 @@ impl Tool {
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let Some(text) = self.stdin else {
             return Ok(command.stdin(Stdio::null()).output().await?);

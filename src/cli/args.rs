@@ -109,7 +109,7 @@ pub struct Approve {
     /// Until when the approval is good, such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "RFC3339")]
     pub valid_until: Option<Instant>,
-    /// A group of yours that you approve for; may be repeated
+    /// A group of yours that you approve for; may be repeated; all of yours when left out
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
     /// Don't ask

@@ -20,6 +20,11 @@ const NAME_LENGTH: usize = 63;
 /// Digits at the end of a decision's name.
 const NAME_DIGITS: usize = 8;
 
+/// Most groups that a decision states.
+const MOST_GROUPS: usize = 32;
+/// Longest name of a group.
+const GROUP_LENGTH: usize = 253;
+
 /// Who decides, and what about.
 #[derive(Clone, Debug)]
 pub struct Draft<'a> {
@@ -90,6 +95,38 @@ fn name(draft: &Draft<'_>, now: Timestamp) -> String {
     let end = format!("-{}-{digits}", verb(draft.decision));
     let start: String = draft.grant.chars().take(NAME_LENGTH - end.len()).collect();
     format!("{}{end}", start.trim_end_matches('-'))
+}
+
+/// The groups that a decision states where none were chosen: all but the system's, as the cluster stamps them where it can.
+#[must_use]
+pub fn groups_stated(of_user: &[String]) -> Vec<String> {
+    let named = of_user
+        .iter()
+        .filter(|group| !group.starts_with("system:") && group.len() <= GROUP_LENGTH);
+    named.take(MOST_GROUPS).cloned().collect()
+}
+
+/// Why this user's approval would never count: who asked for access, or changed what was asked for, doesn't approve it.
+#[must_use]
+pub fn involvement(integration: &PartnerIntegration, grant: &AccessGrant, user: &str) -> Option<String> {
+    let is_user = |principal: &Principal| principal.0 == user;
+    let role = |requested_by: &Option<Principal>, contributors: &[Principal]| {
+        if requested_by.as_ref().is_some_and(is_user) {
+            Some("requested")
+        } else if contributors.iter().any(is_user) {
+            Some("changed")
+        } else {
+            None
+        }
+    };
+    let (asked, agreed) = (&grant.spec, &integration.spec);
+    let (did, what) = match role(&asked.requested_by, &asked.contributors) {
+        Some(did) => (did, "grant"),
+        None => (role(&agreed.requested_by, &agreed.contributors)?, "integration"),
+    };
+    Some(format!(
+        "you ({user}) {did} this {what}, and nobody approves their own request: ask somebody else who may approve"
+    ))
 }
 
 /// The decision as a verb.
@@ -185,6 +222,7 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
             format!("{:?}, {:?}", spec.data_classification, spec.environment),
         ),
     ];
+    lines.push(("asked by", askers(integration, grant)));
     if !spec.allowed_sources.is_empty() {
         lines.push(("sources", words(&spec.allowed_sources)));
     }
@@ -216,6 +254,19 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
         let _ = writeln!(text, "  {label:<11} {}", escape(&value));
     }
     text
+}
+
+/// Everybody who asked for it or changed it, each once.
+fn askers(integration: &PartnerIntegration, grant: &AccessGrant) -> String {
+    let (asked, agreed) = (&grant.spec, &integration.spec);
+    let all = asked.requested_by.iter().chain(&asked.contributors);
+    let mut names: Vec<&str> = Vec::new();
+    for principal in all.chain(&agreed.requested_by).chain(&agreed.contributors) {
+        if !names.contains(&principal.0.as_str()) {
+            names.push(&principal.0);
+        }
+    }
+    names.join(", ")
 }
 
 fn describe_access(entry: &AccessEntry, own: &str) -> String {
@@ -333,6 +384,31 @@ mod tests {
         assert!(digest_to_approve(&integration(), &changed, None).is_err());
         changed.status = None;
         assert!(digest_to_approve(&integration(), &changed, None).is_err());
+    }
+
+    #[test]
+    fn who_asked_or_changed_is_told_so_and_nobody_else() {
+        let (mut integration, mut grant) = (integration(), grant());
+        grant.spec.requested_by = Some("carol@corp.example".into());
+        grant.spec.contributors = vec!["erin@corp.example".into()];
+        integration.spec.requested_by = Some("ivan@corp.example".into());
+        for (user, words) in [
+            ("carol@corp.example", "requested this grant"),
+            ("erin@corp.example", "changed this grant"),
+            ("ivan@corp.example", "requested this integration"),
+        ] {
+            let told = involvement(&integration, &grant, user).unwrap();
+            assert!(told.contains(words), "{told}");
+        }
+        assert_eq!(involvement(&integration, &grant, "dave@corp.example"), None);
+    }
+
+    #[test]
+    fn groups_of_the_system_are_not_stated_and_not_more_than_fit() {
+        let mut groups: Vec<String> = (0..40).map(|number| format!("team-{number}")).collect();
+        groups.insert(0, "system:authenticated".to_owned());
+        let stated = groups_stated(&groups);
+        assert_eq!((stated.len(), stated[0].as_str()), (MOST_GROUPS, "team-0"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use args::{Args, Command, Global, OutputFormat};
 pub mod args;
 pub mod command;
 pub mod decision;
+pub mod failure;
 pub mod output;
 
 /// Exit code of a command that was refused or failed.
@@ -101,7 +102,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io.err, "error: {}", output::escape(&format!("{error:#}")));
+            let told = failure::explain(&error);
+            let _ = writeln!(io.err, "error: {}", output::escape(&told.message));
+            if let Some(hint) = told.hint {
+                let _ = writeln!(io.err, "hint: {hint}");
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -9,7 +9,7 @@ use kube::Api;
 use super::{decide, grant, is_forbidden, who_am_i};
 use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration};
 use crate::cli::args::Approve;
-use crate::cli::decision::{Draft, describe, digest_to_approve};
+use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
 use crate::cli::{Io, Session, output};
 
 /// Approves a grant.
@@ -24,26 +24,33 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     let grant = grant(session, &args.grant).await?;
     let uid = grant.metadata.uid.as_deref().context("the grant has no UID")?;
     let integration = integration(session, &grant).await?;
+    let user = who_am_i(&session.client).await?;
+    if let Some(involvement) = involvement(&integration, &grant, &user.name) {
+        bail!("not approved: {involvement}");
+    }
     let targets = namespaces(session, &grant, io).await?;
     let digest = digest_to_approve(&integration, &grant, targets.as_ref())
         .map_err(|refusal| anyhow!("not approved: {refusal}"))?;
     if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
         writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
     }
-    let user = who_am_i(&session.client).await?;
-    let name = user.username.unwrap_or_default();
-    let known = user.groups.unwrap_or_default();
     for group in &args.groups {
         ensure!(
-            known.contains(group),
-            "--group {group}: {name} is not in it; groups: {}",
-            known.join(", ")
+            user.groups.contains(group),
+            "--group {group}: {} is not in it; groups: {}",
+            user.name,
+            user.groups.join(", ")
         );
     }
+    let groups = if args.groups.is_empty() {
+        user.groups_stated()
+    } else {
+        args.groups.clone()
+    };
     write!(
         io.err,
         "approving as {}:\n{}",
-        output::escape(&name),
+        output::escape(&user.name),
         describe(&integration, &grant, &digest)
     )?;
     if !args.yes {
@@ -62,8 +69,8 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
         decision: Decision::Approve,
         digest: Some(&digest),
         targets: &beyond,
-        user: &name,
-        groups: &args.groups,
+        user: &user.name,
+        groups: &groups,
         valid_until: args.valid_until,
         reason: &args.reason,
     };
@@ -102,7 +109,7 @@ async fn namespaces(
             Err(error) if is_forbidden(&error) => {
                 writeln!(
                     io.err,
-                    "warning: you may not get namespace {}: the operator's word is taken for the UIDs of the namespaces",
+                    "note: you may not get namespace {}, so its UID is taken from the status of the grant",
                     output::escape(&name)
                 )?;
                 return Ok(None);

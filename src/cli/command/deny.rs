@@ -22,8 +22,8 @@ pub async fn run(args: &Deny, io: &mut Io<'_>, session: &Session) -> anyhow::Res
         digest: None,
         // A no needs no right anywhere else.
         targets: &[],
-        user: user.username.as_deref().unwrap_or_default(),
-        groups: &[],
+        user: &user.name,
+        groups: &user.groups_stated(),
         valid_until: None,
         reason: &args.reason,
     };

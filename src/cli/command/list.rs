@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt as _};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, PartnerIntegration};
 use crate::cli::args::List;
-use crate::cli::{Io, Session, output};
+use crate::cli::{Io, Session, failure, output};
 
 const HEADER: [&str; 8] = [
     "NAMESPACE",
@@ -55,7 +55,7 @@ pub async fn run(args: &List, io: &mut Io<'_>, session: &Session) -> anyhow::Res
             }
         }
         Err(error) => {
-            let text = output::escape(&error.to_string());
+            let text = output::escape(&failure::of_client(&error).message);
             writeln!(
                 io.err,
                 "warning: purposes are left out, integrations can't be listed: {text}"

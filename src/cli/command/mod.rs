@@ -1,11 +1,11 @@
 //! One file a command: each reads its arguments, speaks to the cluster, and writes its result.
 
 use anyhow::{Context as _, anyhow};
-use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::decision::{Draft, build, verb};
+use super::decision::{Draft, build, groups_stated, verb};
 use super::{Io, Session, output};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant};
 
@@ -35,17 +35,31 @@ async fn grant(session: &Session, name: &str) -> anyhow::Result<AccessGrant> {
 }
 
 /// The user whom the API server takes the caller for.
-async fn who_am_i(client: &Client) -> anyhow::Result<UserInfo> {
+struct Caller {
+    name: String,
+    groups: Vec<String>,
+}
+
+impl Caller {
+    /// The groups that a decision states where none were chosen.
+    fn groups_stated(&self) -> Vec<String> {
+        groups_stated(&self.groups)
+    }
+}
+
+/// Asks the API server whom it takes the caller for.
+async fn who_am_i(client: &Client) -> anyhow::Result<Caller> {
     let review = Api::<SelfSubjectReview>::all(client.clone())
         .create(&PostParams::default(), &SelfSubjectReview::default())
         .await
         .context("asking the API server who you are")?;
     let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
-    anyhow::ensure!(
-        user.username.as_ref().is_some_and(|name| !name.is_empty()),
-        "the API server doesn't say who you are"
-    );
-    Ok(user)
+    let name = user.username.unwrap_or_default();
+    anyhow::ensure!(!name.is_empty(), "the API server doesn't say who you are");
+    Ok(Caller {
+        name,
+        groups: user.groups.unwrap_or_default(),
+    })
 }
 
 /// Creates a decision and writes it.

@@ -7,7 +7,7 @@ use super::{decide, who_am_i};
 use crate::api::v1alpha1::{AccessGrant, Decision};
 use crate::cli::args::Revoke;
 use crate::cli::decision::Draft;
-use crate::cli::{Io, Session, output};
+use crate::cli::{Io, Session, failure, output};
 
 /// Revokes a grant. Only a terminal is asked, and a grant that can't be read is revoked by its name.
 ///
@@ -27,7 +27,7 @@ pub async fn run(args: &Revoke, io: &mut Io<'_>, session: &Session) -> anyhow::R
             found
         }
         Err(error) => {
-            let text = output::escape(&error.to_string());
+            let text = output::escape(&failure::of_client(&error).message);
             writeln!(
                 io.err,
                 "warning: the grant can't be read, it is revoked by its name: {text}"
@@ -48,8 +48,8 @@ pub async fn run(args: &Revoke, io: &mut Io<'_>, session: &Session) -> anyhow::R
         digest: None,
         // A no needs no right anywhere else.
         targets: &[],
-        user: user.username.as_deref().unwrap_or_default(),
-        groups: &[],
+        user: &user.name,
+        groups: &user.groups_stated(),
         valid_until: None,
         reason: &args.reason,
     };

@@ -1,0 +1,46 @@
+//! The story of `make demo`, as a test: it is played to its end and nothing in it is other than expected.
+#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+use wayleave_e2e::ControlPlane;
+use wayleave_e2e::demo::{Stage, play};
+
+/// How every JSON Web Token begins: `{"` in base64.
+const TOKEN: &str = "eyJ";
+
+/// Shows the story on standard error, and keeps it.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(bytes)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_story_of_the_demo_misses_nothing() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    let page = Page::default();
+    let mut stage = Stage::new(Box::new(page.clone()), false);
+    let played = play(&cp, &mut stage).await?;
+    stage.end()?;
+    ensure!(stage.misses().is_empty(), "{}", stage.misses().join("\n"));
+
+    let shown = page.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let shown = String::from_utf8(shown)?;
+    ensure!(shown.contains("checks as expected"), "the story has no end");
+    ensure!(!shown.contains(TOKEN), "a token was shown");
+    let log = played.operator.logs()?;
+    ensure!(!log.contains(TOKEN), "a token was logged");
+    Ok(())
+}
