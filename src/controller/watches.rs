@@ -60,7 +60,7 @@ async fn fill<K>(
             watcher::Event::InitApply(object) => note(&cache, object, true),
             watcher::Event::InitDone => {
                 cache.synced(source, 0);
-                cache.listed();
+                cache.listed(source);
             }
             watcher::Event::Init => {}
         }
@@ -74,7 +74,7 @@ async fn follow<K>(
     config: watcher::Config,
     cache: Arc<Cache>,
     judge: impl Fn(&K) -> Option<(ChildKind, String)> + Send,
-    done: impl Fn(&Cache) + Send,
+    done: impl Fn(&Cache, &str) + Send,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -85,7 +85,7 @@ async fn follow<K>(
             watcher::Event::Init => begun = cache.index.begin(),
             watcher::Event::InitDone => {
                 cache.synced(&source, begun);
-                done(&cache);
+                done(&cache, &source);
             }
             watcher::Event::Apply(object) => {
                 if let Some((kind, content)) = judge(&object) {
@@ -140,7 +140,7 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             watcher::Event::InitDone => {
                 cache.enrolments.complete();
                 cache.synced(SOURCE, begun);
-                cache.listed();
+                cache.listed(SOURCE);
                 cache.enrolment_changed.notify_one();
             }
             watcher::Event::Apply(binding) if is_reserved(&binding) => {
@@ -302,7 +302,7 @@ impl Cache {
             let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
             let labelled = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
             let here = namespace.to_owned();
-            let done = move |cache: &Cache| cache.enqueue_touching_namespace(&here);
+            let done = move |cache: &Cache, _: &str| cache.enqueue_touching_namespace(&here);
             tokio::spawn(follow(
                 source.clone(),
                 secrets,
