@@ -389,19 +389,24 @@ impl Cache {
         self.enqueue_where(|grant| enrols || mapping::gives_cluster_role(grant, &name));
     }
 
-    /// After a new listing: what went while nobody watched is forgotten, and every grant is looked at.
-    pub(crate) fn listed(&self) {
+    /// After a new listing of `source`: what went while nobody watched is forgotten, and every grant is looked at.
+    ///
+    /// Of other sources nothing may be forgotten: what they are just listing is noted already, and not in their stores yet.
+    pub(crate) fn listed(&self, source: &str) {
         {
             let mut referrers = lock(&self.referrers);
             let at = |(namespace, name): &Key| (namespace.clone(), name.clone());
-            referrers.grants.retain(|key| {
-                let (namespace, name) = at(key);
-                self.grants.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-            });
-            referrers.decisions.retain(|key| {
-                let (namespace, name) = at(key);
-                self.decisions.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-            });
+            match source {
+                "accessgrants" => referrers.grants.retain(|key| {
+                    let (namespace, name) = at(key);
+                    self.grants.get(&ObjectRef::new(&name).within(&namespace)).is_some()
+                }),
+                "accessdecisions" => referrers.decisions.retain(|key| {
+                    let (namespace, name) = at(key);
+                    self.decisions.get(&ObjectRef::new(&name).within(&namespace)).is_some()
+                }),
+                _ => {}
+            }
         }
         self.enqueue_all();
     }
@@ -437,4 +442,40 @@ pub(crate) fn is_reserved(object: &impl kube::ResourceExt) -> bool {
         .name
         .as_deref()
         .is_some_and(|name| name.starts_with(crate::api::names::RESERVED_PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::domain::fixtures::{decision, grant};
+
+    #[test]
+    fn a_listing_forgets_what_is_gone_of_its_own_kind_and_not_what_another_is_just_listing() {
+        let (cache, Pending(mut writers), _queues) = Cache::new();
+        let subject = key_of(&grant());
+        let known = |cache: &Cache| cache.decisions_of(SubjectKind::AccessGrant, &subject).len();
+        let mut told = |event: Event<Guarded<AccessDecision>>| {
+            writers.decisions.apply_watcher_event(&event);
+            if let Event::InitApply(object) = &event {
+                cache.note_decision(object, true);
+            }
+        };
+        let seen = || {
+            let no = decision("no", "Revoke", "dave", "sha256:0", "2026-12-02T00:00:00Z");
+            DeserializeGuard(Ok(no))
+        };
+        told(Event::Init);
+        told(Event::InitApply(seen()));
+        cache.listed("accessgrants");
+        cache.listed("rolebindings");
+        told(Event::InitDone);
+        cache.listed("accessdecisions");
+        assert_eq!(known(&cache), 1, "a decision was forgotten while it was being listed");
+        told(Event::Init);
+        told(Event::InitDone);
+        cache.listed("accessdecisions");
+        assert_eq!(known(&cache), 0);
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -20,6 +22,9 @@ use crate::api::names::LABEL_MANAGED;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
 use crate::domain::names::is_anchor;
 use crate::plan::children::{binding_content, role_content};
+
+/// The longest pause of a watch after an error.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Writers of the stores; used up by [`Cache::watch`].
 #[derive(Default)]
@@ -60,7 +65,7 @@ async fn fill<K>(
             watcher::Event::InitApply(object) => note(&cache, object, true),
             watcher::Event::InitDone => {
                 cache.synced(source, 0);
-                cache.listed();
+                cache.listed(source);
             }
             watcher::Event::Init => {}
         }
@@ -74,7 +79,7 @@ async fn follow<K>(
     config: watcher::Config,
     cache: Arc<Cache>,
     judge: impl Fn(&K) -> Option<(ChildKind, String)> + Send,
-    done: impl Fn(&Cache) + Send,
+    done: impl Fn(&Cache, &str) + Send,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -85,7 +90,7 @@ async fn follow<K>(
             watcher::Event::Init => begun = cache.index.begin(),
             watcher::Event::InitDone => {
                 cache.synced(&source, begun);
-                done(&cache);
+                done(&cache, &source);
             }
             watcher::Event::Apply(object) => {
                 if let Some((kind, content)) = judge(&object) {
@@ -140,7 +145,7 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             watcher::Event::InitDone => {
                 cache.enrolments.complete();
                 cache.synced(SOURCE, begun);
-                cache.listed();
+                cache.listed(SOURCE);
                 cache.enrolment_changed.notify_one();
             }
             watcher::Event::Apply(binding) if is_reserved(&binding) => {
@@ -156,6 +161,25 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             }
             watcher::Event::Delete(binding) => changed(&cache, &binding, None),
         }
+    }
+}
+
+/// How long a watch waits after an error: as client-go does, but never long. Until a watch is back a Revoke is not seen,
+/// and after an outage of the API server it takes two errors until it is.
+#[derive(Default)]
+pub(crate) struct Patience(watcher::DefaultBackoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }
 
@@ -178,7 +202,7 @@ where
         format!("{}.{}", K::plural(&()), K::group(&()))
     };
     watcher(api, config)
-        .default_backoff()
+        .backoff(Patience::default())
         .modify(prune)
         .inspect_err(move |error| {
             tracing::warn!(kind, %error, "watch failed");
@@ -302,7 +326,7 @@ impl Cache {
             let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
             let labelled = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
             let here = namespace.to_owned();
-            let done = move |cache: &Cache| cache.enqueue_touching_namespace(&here);
+            let done = move |cache: &Cache, _: &str| cache.enqueue_touching_namespace(&here);
             tokio::spawn(follow(
                 source.clone(),
                 secrets,
@@ -322,5 +346,18 @@ pub(crate) fn source_of_deliveries(namespace: &str, identities: &str) -> String 
         "secrets".to_owned()
     } else {
         format!("secrets/{namespace}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_watch_waits_long() {
+        let pauses: Vec<Duration> = Patience::default().take(50).collect();
+        assert!(pauses[0] < LONGEST_PAUSE, "the first pause is short: {:?}", pauses[0]);
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{pauses:?}");
+        assert_eq!(pauses.len(), 50, "it never gives up");
     }
 }

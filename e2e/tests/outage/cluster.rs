@@ -1,0 +1,150 @@
+//! Two clusters: in one the operator is stopped, in the other the API server and what stands in it is broken. The tests of
+//! each take turns.
+
+use anyhow::{Result, ensure};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use wayleave_e2e::tenant::{LIMIT, Partner, text};
+use wayleave_e2e::{AuditEvents, ControlPlane, Mark, Operator, OperatorOptions, Tenant, eventually, install};
+
+/// How the API server knows the operator.
+pub const OPERATOR: &str = "system:serviceaccount:wayleave-system:wayleave";
+/// A replica that is killed keeps its lease for so long: the shortest that may be set.
+const LEASE: [&str; 2] = ["--lease-duration", "5"];
+
+/// A control plane with the chart and a running operator.
+pub struct Cluster {
+    pub cp: ControlPlane,
+    pub operator: Operator,
+    turn: Mutex<()>,
+}
+
+/// A cluster that is nobody else's until this is dropped.
+pub struct Turn {
+    pub cluster: &'static Cluster,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl std::ops::Deref for Turn {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.cluster
+    }
+}
+
+/// The cluster in which the operator is stopped.
+pub async fn of_operator() -> Result<Turn> {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    turn(CLUSTER.get_or_try_init(Cluster::start).await?).await
+}
+
+/// The cluster in which everything else is broken.
+pub async fn of_server() -> Result<Turn> {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    turn(CLUSTER.get_or_try_init(Cluster::start).await?).await
+}
+
+async fn turn(cluster: &'static Cluster) -> Result<Turn> {
+    let turn = cluster.turn.lock().await;
+    // Whoever failed before may have left it stopped.
+    if !cluster.operator.process().is_running() {
+        cluster.operator.start_again()?;
+    }
+    cluster.operator.wait_ready().await?;
+    Ok(Turn { cluster, _turn: turn })
+}
+
+impl Cluster {
+    async fn start() -> Result<Self> {
+        let cp = ControlPlane::start().await?;
+        install(&cp).await?;
+        let operator = Operator::start(&cp, options()).await?;
+        operator.wait_ready().await?;
+        let turn = Mutex::new(());
+        Ok(Self { cp, operator, turn })
+    }
+
+    /// A tenant of its own.
+    pub async fn tenant(&self, ns: &str) -> Result<Tenant<'_>> {
+        Tenant::new(&self.cp, ns).await
+    }
+
+    /// SIGKILL, and a new process. It may close at once, and issues when the lease of the dead one is over.
+    pub async fn restart_operator(&self) -> Result<()> {
+        self.operator.kill()?;
+        self.operator.start_again()?;
+        self.operator.wait_ready().await
+    }
+
+    /// What the operator called since the mark.
+    pub fn calls(&self, mark: Mark) -> Result<AuditEvents> {
+        Ok(self.cp.audit()?.since(mark)?.by_user(OPERATOR))
+    }
+}
+
+/// How every operator here runs.
+pub fn options() -> OperatorOptions {
+    OperatorOptions {
+        args: LEASE.map(Into::into).to_vec(),
+        ..OperatorOptions::default()
+    }
+}
+
+/// Waits for an instant as the API has it.
+pub async fn passed(end: &str) -> Result<()> {
+    let end: Timestamp = end.parse()?;
+    let left = std::time::Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
+    eventually("the instant to pass", left + LIMIT, || async {
+        Ok((Timestamp::now() > end).then_some(()))
+    })
+    .await
+}
+
+/// What must be the same after an outage that concerned others: identity, credential, children.
+pub fn made(grant: &Value) -> Value {
+    let status = &grant["status"];
+    json!({
+        "identity": status["identity"],
+        "credential": status["credential"],
+        "children": status["children"],
+        "activations": status["activations"],
+    })
+}
+
+/// The UID of an object.
+pub fn uid(object: &Value) -> String {
+    text(&object["metadata"]["uid"])
+}
+
+/// The partner reads what was granted.
+pub async fn reads(partner: &Partner) -> Result<()> {
+    let code = partner.read().await?;
+    ensure!(code == 200, "the partner reads with {code}");
+    Ok(())
+}
+
+/// The first call that makes something for a partner comes after the last that takes one of these bindings away.
+pub fn closed_first(calls: &AuditEvents, overdue: &[&str]) -> Result<()> {
+    let ends = calls.iter().enumerate().filter(|(_, call)| {
+        let object = call.object_ref.clone().unwrap_or_default();
+        call.verb == "delete" && object.resource == "rolebindings" && overdue.contains(&object.namespace.as_str())
+    });
+    let ends: Vec<usize> = ends.map(|(at, _)| at).collect();
+    ensure!(
+        ends.len() >= overdue.len(),
+        "{} bindings were taken away, not those of {overdue:?}",
+        ends.len()
+    );
+    let first = calls.iter().position(|call| {
+        let made = ["serviceaccounts", "rolebindings", "roles", "secrets"];
+        call.verb == "create" && made.iter().any(|resource| call.is_resource(resource))
+    });
+    let last = ends.into_iter().max();
+    ensure!(
+        first > last,
+        "something was made by call {first:?}, before call {last:?} closed what was overdue"
+    );
+    Ok(())
+}

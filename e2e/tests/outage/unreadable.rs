@@ -1,0 +1,136 @@
+//! Objects that the API server lets through and the operator can't read: they count as absent, and others go on.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use std::time::Instant;
+use wayleave_e2e::tenant::{LIMIT, api, condition, text};
+use wayleave_e2e::{Tenant, eventually};
+
+use crate::cluster::{Turn, made, of_server, reads, uid};
+
+const READER: &str = "reader";
+
+/// Takes what the schema says of one field away; gives the definition as it was.
+async fn loosen(tenant: &Tenant<'_>, plural: &str, field: &[&str]) -> Result<Value> {
+    let definitions = api(&tenant.root, "CustomResourceDefinition", "");
+    let name = format!("{plural}.wayleave.dev");
+    let before = serde_json::to_value(definitions.get(&name).await?)?;
+    let mut after = before.clone();
+    let mut schema = &mut after["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    for step in field {
+        schema = &mut schema["properties"][step];
+    }
+    ensure!(schema.is_object(), "there is no field {field:?}");
+    *schema = json!({"type": "string", "description": "anything, for a test"});
+    replace(tenant, after).await?;
+    Ok(before)
+}
+
+async fn replace(tenant: &Tenant<'_>, mut definition: Value) -> Result<()> {
+    let definitions = api(&tenant.root, "CustomResourceDefinition", "");
+    let name = text(&definition["metadata"]["name"]);
+    definition["metadata"]["resourceVersion"] = json!(definitions.get(&name).await?.metadata.resource_version);
+    definition["metadata"]["managedFields"] = Value::Null;
+    let object = serde_json::from_value(definition)?;
+    definitions
+        .replace(&name, &Default::default(), &object)
+        .await
+        .with_context(|| format!("replacing the definition of {plural}", plural = name))?;
+    Ok(())
+}
+
+/// Writes what no schema would let through, as soon as the API server goes by the loosened one.
+async fn spoil(tenant: &Tenant<'_>, kind: &str, name: &str, patch: &Value) -> Result<Instant> {
+    eventually("the spoilt object to be let through", LIMIT, || async {
+        let cause = Instant::now();
+        tenant.patch(kind, name, patch.clone()).await?;
+        Ok(Some(cause))
+    })
+    .await
+}
+
+/// Others are issued as ever, and what was there is as it was.
+async fn others_go_on(cluster: &Turn, other: &Tenant<'_>, before: &Value, fresh: &str) -> Result<()> {
+    ensure!(
+        made(&other.get_grant(READER).await?) == made(before),
+        "another grant was touched"
+    );
+    reads(&other.partner(READER).await?).await?;
+    let fresh = cluster.tenant(fresh).await?;
+    fresh.live(READER, json!({})).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_live_grant_that_can_not_be_read_ends_and_others_go_on() -> Result<()> {
+    let cluster = of_server().await?;
+    let other = cluster.tenant("unreadable-other").await?;
+    other.live(READER, json!({})).await?;
+    let before = other.get_grant(READER).await?;
+    let tenant = cluster.tenant("unreadable-grant").await?;
+    let partner = tenant.live(READER, json!({})).await?;
+    let uid = uid(&tenant.get_grant(READER).await?);
+
+    let definition = loosen(&tenant, "accessgrants", &["spec", "credential", "token", "lifetime"]).await?;
+    let lifetime = |value: &str| json!({"spec": {"credential": {"token": {"lifetime": value}}}});
+    let cause = spoil(&tenant, "AccessGrant", READER, &lifetime("as long as it takes")).await?;
+    partner.refused_since(cause).await?;
+    tenant.wait_nothing_left(&uid).await?;
+    partner.wait_unauthorized().await?;
+    others_go_on(&cluster, &other, &before, "unreadable-fresh").await?;
+
+    // It is read again, and has to be approved anew: what was approved is not what stands there.
+    tenant.patch("AccessGrant", READER, lifetime("2h")).await?;
+    replace(&tenant, definition).await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result<()> {
+    let cluster = of_server().await?;
+    let other = cluster.tenant("unreadable-beside").await?;
+    other.live(READER, json!({})).await?;
+    let before = other.get_grant(READER).await?;
+
+    let tenant = cluster.tenant("unreadable-integration").await?;
+    let partner = tenant.live(READER, json!({})).await?;
+    let definition = loosen(&tenant, "partnerintegrations", &["spec", "review", "interval"]).await?;
+    let interval = |value: &str| json!({"spec": {"review": {"interval": value}}});
+    let cause = spoil(&tenant, "PartnerIntegration", "acme", &interval("now and then")).await?;
+    partner.refused_since(cause).await?;
+    let grant = tenant.wait_reason(READER, "IntegrationMissing").await?;
+    let said = text(&condition(&grant, "Ready")["message"]);
+    ensure!(said.contains("can't be read"), "{said}");
+    tenant.wait_nothing_left(&uid(&grant)).await?;
+    others_go_on(&cluster, &other, &before, "unreadable-fresh-two").await?;
+    tenant.patch("PartnerIntegration", "acme", interval("90d")).await?;
+    replace(&tenant, definition).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+
+    let tenant = cluster.tenant("unreadable-policy").await?;
+    let partner = tenant.live(READER, json!({})).await?;
+    let definition = loosen(&tenant, "accesspolicies", &["spec", "limits", "duration"]).await?;
+    let duration = |value: &str| json!({"spec": {"limits": {"duration": value}}});
+    let cause = eventually("the spoilt policy to be let through", LIMIT, || async {
+        let cause = Instant::now();
+        let patch = duration("a while");
+        tenant
+            .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, patch)
+            .await?;
+        Ok(Some(cause))
+    })
+    .await?;
+    partner.refused_since(cause).await?;
+    let grant = tenant.wait_reason(READER, "NotPermitted").await?;
+    tenant.wait_nothing_left(&uid(&grant)).await?;
+    others_go_on(&cluster, &other, &before, "unreadable-fresh-three").await?;
+    tenant
+        .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, duration("90d"))
+        .await?;
+    replace(&tenant, definition).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    Ok(())
+}
