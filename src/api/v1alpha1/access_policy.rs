@@ -85,7 +85,7 @@ pub enum HardExpiry {
 /// A ceiling on what may be granted, read as RBAC reads rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.rules) || has(self.clusterRoles)").message("access: at least one of rules and clusterRoles must be set"))]
+#[x_kube(validation = Rule::new("(has(self.rules) && self.rules.size() > 0) || (has(self.clusterRoles) && self.clusterRoles.size() > 0)").message("access: at least one of rules and clusterRoles must be set"))]
 pub struct PolicyAccess {
     /// ClusterRoles that may be granted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

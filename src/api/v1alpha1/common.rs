@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{ApiGroup, Name, RoleName, RuleName, RuleResource, Verb};
@@ -111,9 +111,26 @@ pub struct ClusterRoleRef {
 pub struct LabelMatch {
     /// Labels with their values; empty matches every object.
     #[serde(default)]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self.all(k, k.size() >= 1 && k.size() <= 317 && self[k].size() <= 63)").message("must be labels with values of at most 63 characters"))]
+    #[schemars(schema_with = "labels")]
     pub match_labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Written out, since the derive has no way to bound a map and the values in it.
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": {
+            "type": "string", "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
+                "message": "must be the value of a label: letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, at most 63 characters",
+            }],
+        },
+        "x-kubernetes-validations": [{
+            "rule": "self.all(k, k.size() >= 1 && k.size() <= 317)",
+            "message": "must be labels with names of 1 to 317 characters",
+        }],
+    })
 }
 
 impl LabelMatch {

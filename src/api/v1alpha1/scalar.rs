@@ -101,10 +101,10 @@ text!(
     "must be an e-mail address, at most 254 characters"
 );
 text!(
-    /// An absolute `https` URL.
+    /// An absolute `https` URL, of visible ASCII characters only: it is shown to people who then open it.
     HttpsUrl, min 9, max 1024,
-    "isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != ''",
-    "must be an absolute https URL, at most 1024 characters"
+    "self.matches('^[!-~]+$') && isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != ''",
+    "must be an absolute https URL without blanks or characters beyond ASCII, at most 1024 characters"
 );
 text!(
     /// An address block in CIDR notation.
