@@ -298,14 +298,14 @@ fn refusals() -> Vec<Refusal> {
             "/spec/namespaceSelector/matchLabels",
             json!({"": "x"}),
             "spec.namespaceSelector.matchLabels",
-            "must be labels with names of 1 to 317 characters",
+            "must be labels by name, such as team or corp.example/team",
         ),
         (
             "AccessPolicy/baseline",
             "/spec/access/targetNamespaces/matchLabels",
             json!({"a".repeat(318): "x"}),
             "spec.access.targetNamespaces.matchLabels",
-            "must be labels with names of 1 to 317 characters",
+            "must be labels by name, such as team or corp.example/team",
         ),
         // Credential.
         (
@@ -488,6 +488,38 @@ fn refusals() -> Vec<Refusal> {
             json!(wrong),
             "spec.requestedBy",
             "without control characters or surrounding blanks",
+        ));
+    }
+    for wrong in [
+        "*",
+        "a b",
+        "Corp.example/team",
+        "a/b/c",
+        "/a",
+        "a/",
+        "-a",
+        "te\u{202e}am",
+        "team\n",
+    ] {
+        let pointer = "/spec/namespaceSelector/matchLabels";
+        let field = "spec.namespaceSelector.matchLabels";
+        all.push((
+            "AccessPolicy/baseline",
+            pointer,
+            json!({wrong: "x"}),
+            field,
+            "must be labels by name",
+        ));
+    }
+    for wrong in ["*", "a b", "a/b", "-a", "a-"] {
+        let pointer = "/spec/namespaceSelector/matchLabels/team";
+        let field = "spec.namespaceSelector.matchLabels[team]";
+        all.push((
+            "AccessPolicy/baseline",
+            pointer,
+            json!(wrong),
+            field,
+            "must be the value of a label",
         ));
     }
     for wrong in [

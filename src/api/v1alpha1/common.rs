@@ -127,8 +127,8 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
             }],
         },
         "x-kubernetes-validations": [{
-            "rule": "self.all(k, k.size() >= 1 && k.size() <= 317)",
-            "message": "must be labels with names of 1 to 317 characters",
+            "rule": "self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",
+            "message": "must be labels by name, such as team or corp.example/team, at most 317 characters",
         }],
     })
 }
