@@ -720,6 +720,12 @@ pub fn changes() -> Vec<(&'static str, &'static str, Value, Option<&'static str>
         (
             "AccessRecord",
             UID,
+            json!({"spec": {"entries": [entry, first]}}),
+            Some("entries can only be added"),
+        ),
+        (
+            "AccessRecord",
+            UID,
             json!({"spec": {"entries": [entry]}}),
             Some("entries can only be added"),
         ),

@@ -32,7 +32,7 @@ pub struct AccessRecordSpec {
     /// What happened, oldest first.
     #[serde(default)]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.size() >= oldSelf.size()").message("entries can only be added"))]
+    #[x_kube(validation = Rule::new("self.size() >= oldSelf.size() && oldSelf.all(i, entry, self[i] == entry)").message("entries can only be added: those that are there stay as they are"))]
     pub entries: Vec<RecordEntry>,
 }
 
