@@ -136,7 +136,14 @@ impl Planner<'_> {
 
     /// An activation stands: it is left alone, rotated, or ended when it is not what it should be.
     fn keep(&self, identity: &Identity, until: Instant, hard_expiry: bool, hold: Option<&(Reason, String)>) -> Plan {
-        let status = self.verdict.kept.status.clone();
+        let mut status = self.verdict.kept.status.clone();
+        // The end may have moved since the token was issued, as it does when an approval is renewed.
+        if let Some(credential) = &mut status.credential
+            && let (Some(issued), Some(expires)) = (credential.issued_at, credential.expires_at)
+        {
+            credential.rotates_at = lifetime::rotates_at(issued, expires, until);
+            credential.hard_expiry |= lifetime::is_hard(expires, until);
+        }
         let Some(credential) = status.credential.clone() else {
             return self.end_activation(status, "the credential is not on record", false);
         };

@@ -327,6 +327,29 @@ fn a_rotation_in_time_keeps_the_old_token_for_its_overlap() {
 }
 
 #[test]
+fn a_token_that_reached_the_end_gets_a_successor_when_the_end_moves() {
+    let mut world = World::new();
+    world.decisions[0].spec.valid_until = Some(world.now.plus(800));
+    world.settle();
+    let credential = |world: &World| world.grant.status.clone().unwrap().credential.unwrap();
+    let first = credential(&world);
+    assert_eq!(first.rotates_at, None, "it reaches the end");
+    let mut renewed = world.decisions[0].clone();
+    renewed.metadata.name = Some("two".to_owned());
+    renewed.metadata.uid = Some("uid-of-two".to_owned());
+    renewed.spec.valid_until = None;
+    world.decisions.push(renewed);
+    world.settle();
+    let due = credential(&world).rotates_at.expect("a successor is due");
+    assert_eq!(credential(&world).generation, first.generation, "not yet");
+    assert!(due < first.expires_at.unwrap());
+    world.now = due;
+    world.settle();
+    assert_eq!(world.of_kind(ChildKind::Anchor), 2, "with an overlap");
+    assert!(credential(&world).expires_at > first.expires_at);
+}
+
+#[test]
 fn what_is_altered_ends_the_activation_and_begins_another_once_a_minute() {
     let mut world = World::new();
     world.settle();
