@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{OnceCell, RwLock};
-use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, create, text};
+use wayleave_e2e::tenant::{self, CAROL, DAVE, LIMIT, create, text};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with, operator};
 
 const EVE: &str = "eve@corp.example";
@@ -244,9 +244,7 @@ async fn an_approval_shows_all_that_is_approved_and_is_pinned_to_it() -> Result<
     let name = name
         .strip_suffix(&format!(" created in {ns}\n"))
         .context("no place named")?;
-    let decision = wayleave_e2e::tenant::api(&tenant.root, "AccessDecision", ns)
-        .get(name)
-        .await?;
+    let decision = tenant::api(&tenant.root, "AccessDecision", ns).get(name).await?;
     let spec = &serde_json::to_value(decision)?["spec"];
     ensure!(
         spec["decidedBy"] == DAVE && spec["submittedBy"] == DAVE && spec["decidedByGroups"] == json!(["security"]),
@@ -312,7 +310,7 @@ async fn who_asked_and_who_has_no_right_are_refused_in_words() -> Result<()> {
             "did not take the decision to revoke",
         ],
     )?;
-    let decisions = wayleave_e2e::tenant::api(&tenant.root, "AccessDecision", ns);
+    let decisions = tenant::api(&tenant.root, "AccessDecision", ns);
     ensure!(
         decisions
             .list(&kube::api::ListParams::default())
@@ -427,7 +425,7 @@ async fn a_list_answers_who_why_on_whose_word_until_when() -> Result<()> {
         .kubectl(&cluster().await?.cp.admin_kubeconfig())
         .await?;
     let mut binding = viewer;
-    wayleave_e2e::tenant::merge(
+    tenant::merge(
         &mut binding,
         json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "cli-viewers"}}),
     );
@@ -456,26 +454,31 @@ async fn a_no_ends_access_and_says_whose_word_it_was() -> Result<()> {
     let tenant = asked("cli-no").await?;
     let ns = tenant.ns.as_str();
     let dave = dave().await?;
-    approve(ns).await?;
-    tenant.wait_reason("reader", "Issued").await?;
-    let partner = tenant.partner("reader").await?;
-    let done = dave
-        .works(&["revoke", "reader", "-n", ns, "--reason", "incident 42", "-o", "json"])
-        .await?;
-    let decision: Value = serde_json::from_str(&done.stdout)?;
-    ensure!(
-        decision["spec"]["decision"] == "Revoke" && decision["spec"]["decidedBy"] == DAVE,
-        "{decision}"
-    );
-    partner.refused_since(std::time::Instant::now()).await?;
-    tenant.wait_reason("reader", "Revoked").await?;
-    approve(ns).await?;
-    tenant.wait_reason("reader", "Issued").await?;
     dave.works(&["deny", "reader", "-n", ns, "--reason", "too broad"])
         .await?;
     let denied = tenant.wait_reason("reader", "Denied").await?;
     has(&denied["status"].to_string(), &["too broad", DAVE])?;
     has(&dave.works(&["list", "-n", ns]).await?.stdout, &["Denied"])?;
+
+    // An approval of the same second does not outdo a no.
+    let at = text(&denied["status"]["deniedAt"]);
+    eventually("the next second", LIMIT, || async {
+        Ok((tenant::in_seconds(0) > at).then_some(()))
+    })
+    .await?;
+    approve(ns).await?;
+    tenant.wait_reason("reader", "Issued").await?;
+    let partner = tenant.partner("reader").await?;
+    let revoke = ["revoke", "reader", "-n", ns, "--reason", "incident 42", "-o", "json"];
+    let decision: Value = serde_json::from_str(&dave.works(&revoke).await?.stdout)?;
+    partner.refused_since(std::time::Instant::now()).await?;
+    ensure!(
+        decision["kind"] == "AccessDecision"
+            && decision["spec"]["decision"] == "Revoke"
+            && decision["spec"]["decidedBy"] == DAVE,
+        "{decision}"
+    );
+    tenant.wait_reason("reader", "Revoked").await?;
     let missing = ["revoke", "writer", "-n", ns, "--reason", "incident 42"];
     has(
         &dave.fails(&missing, 1).await?,
