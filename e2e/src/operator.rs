@@ -28,6 +28,8 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 const BINARY: &str = "wayleave";
 const LOG_LINES: usize = 40;
+/// How variables begin that cargo sets for the package that it runs.
+const OUR_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
 
 /// How to run the operator.
 #[derive(Debug, Clone, Default)]
@@ -215,6 +217,14 @@ pub async fn program(name: &str) -> Result<PathBuf> {
         .arg(target);
     if profile.ends_with("release") {
         command.arg("--release");
+    }
+    // What cargo tells a test of its own package. Build scripts that look at it (ring's does) would run anew here, and
+    // again in the next run of the tests, with everything that stands on them.
+    let of_our_package = |name: &str| name == "OUT_DIR" || OUR_PACKAGE.iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(of_our_package) {
+            command.env_remove(&name);
+        }
     }
     let status = command
         .current_dir(workspace())
