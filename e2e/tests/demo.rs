@@ -1,5 +1,4 @@
 //! The story of `make demo`, as a test: it is played to its end and nothing in it is other than expected.
-#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};

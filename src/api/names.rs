@@ -39,5 +39,7 @@ pub const ANNOTATION_APPROVED_BY: &str = "wayleave.dev/approved-by";
 pub const ANNOTATION_APPROVED_AT: &str = "wayleave.dev/approved-at";
 /// On children: the AccessDecisions that count, comma-separated.
 pub const ANNOTATION_DECISIONS: &str = "wayleave.dev/decisions";
+/// On children: the latest Deny or Revoke that was known when they were made; a later one ends them, whoever sees it.
+pub const ANNOTATION_LAST_NO: &str = "wayleave.dev/last-no";
 /// On children: the instant at which access ends.
 pub const ANNOTATION_EXPIRES_AT: &str = "wayleave.dev/expires-at";

@@ -200,12 +200,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 fn start_log(args: &Args) {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&args.log_level))
+        .with_env_filter(filter(&args.log_level))
         .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
     }
+}
+
+/// The filter asked for. The client's own words on replies that it can't read quote them, and a reply can hold a token.
+fn filter(level: &str) -> EnvFilter {
+    let mute = ["kube_client::client=error", "kube_client::client::builder=error"];
+    let mute = mute.into_iter().filter_map(|directive| directive.parse().ok());
+    mute.fold(EnvFilter::new(level), EnvFilter::add_directive)
 }
 
 fn log_level(text: &str) -> Result<String, String> {

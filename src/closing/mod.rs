@@ -33,6 +33,8 @@ const YIELD: Duration = Duration::from_millis(150);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after a closing that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause where the operator may not close.
+const NO_RIGHTS: Duration = Duration::from_mins(1);
 /// So many grants are closed at once.
 const AT_ONCE: usize = 64;
 
@@ -149,7 +151,7 @@ impl ClosingLane {
         self.with_known(grant, |known| {
             let doomed = bindings
                 .into_iter()
-                .filter_map(|(binding, made)| must_close(known, made, now()).map(|reason| (binding, reason)))
+                .filter_map(|(binding, last_no)| must_close(known, last_no, now()).map(|reason| (binding, reason)))
                 .collect();
             Some((doomed, deadline(known)))
         })
@@ -217,8 +219,10 @@ impl ClosingLane {
             };
             self.metrics.closing_failed();
             tracing::error!(namespace = key.0, name = key.1, %error, "access could not be closed, and may still work");
+            // Without rights there nothing but another enrolment helps; the identity goes all the same.
+            let longest = if error.is_forbidden() { NO_RIGHTS } else { LONGEST_PAUSE };
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(longest);
         }
     }
 }

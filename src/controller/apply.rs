@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -66,6 +66,11 @@ impl Error {
             .is_some_and(|status| status.is_not_found() || status.is_conflict())
     }
 
+    /// The operator has no right to it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_forbidden)
+    }
+
     /// Somebody wrote since we looked.
     pub(crate) fn is_conflict(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_conflict)
@@ -81,6 +86,21 @@ pub(crate) async fn call<T>(what: impl Into<String>, future: impl Future<Output 
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(Error::Call { what, source }),
         Err(_) => Err(Error::Deadline(what)),
+    }
+}
+
+/// The same for a call whose reply holds a token: what can't be read is not quoted.
+pub(crate) async fn secret_call<T>(
+    what: &'static str,
+    unreadable: &'static str,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<T> {
+    match call(what, future).await {
+        Err(Error::Call {
+            source: kube::Error::SerdeError(_) | kube::Error::FromUtf8(_),
+            ..
+        }) => Err(Error::Incomplete(unreadable)),
+        other => other,
     }
 }
 
@@ -156,25 +176,28 @@ where
 /// Takes children away, in their order: each is tried, whatever became of those before it.
 ///
 /// # Errors
-/// The first that could not be taken away: `NotClosed` where it is one that gives access.
+/// The first that could not be taken away: `NotClosed` where access may still work, since a binding is left and the identity
+/// that it names, or a token's anchor, too.
 pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
-    let mut first = Ok(());
+    let (mut binding_left, mut identity_left) = (false, false);
+    let mut first = None;
     for child in children {
         match remove_child(&context.client, child).await {
             Ok(()) => context.cache.index.gone(child),
-            Err(error) if gives_access(child.kind) => first = first.and(Err(Error::NotClosed(Box::new(error)))),
-            Err(error) => first = first.and(Err(error)),
+            Err(error) => {
+                match child.kind {
+                    ChildKind::RoleBinding => binding_left = true,
+                    ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
+                    ChildKind::Role | ChildKind::DeliverySecret => {}
+                }
+                first = first.or(Some(error));
+            }
         }
     }
-    first
-}
-
-/// Without binding, anchor or identity nobody can use what is left. They come first in the order of children, so that an
-/// error about one of them is the first.
-fn gives_access(kind: ChildKind) -> bool {
-    match kind {
-        ChildKind::RoleBinding | ChildKind::Anchor | ChildKind::ServiceAccount => true,
-        ChildKind::Role | ChildKind::DeliverySecret => false,
+    match first {
+        None => Ok(()),
+        Some(error) if binding_left && identity_left => Err(Error::NotClosed(Box::new(error))),
+        Some(error) => Err(error),
     }
 }
 
@@ -187,7 +210,8 @@ pub(crate) async fn remove_child(client: &kube::Client, child: &Child) -> Result
         ChildKind::Role => remove(Api::<Role>::namespaced(client, namespace), child).await,
         ChildKind::ServiceAccount => remove(Api::<ServiceAccount>::namespaced(client, namespace), child).await,
         ChildKind::Anchor | ChildKind::DeliverySecret => {
-            remove(Api::<Secret>::namespaced(client, namespace), child).await
+            // Metadata alone: a reply that can't be read is logged whole by the client.
+            remove(Api::<PartialObjectMeta<Secret>>::namespaced(client, namespace), child).await
         }
     }
 }

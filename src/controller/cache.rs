@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::ResourceExt as _;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::Notify;
 
 use super::enrolments::Enrolments;
@@ -20,7 +20,7 @@ use super::index::Index;
 use super::lock;
 use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
-use crate::api::names::{ANNOTATION_GRANT, LABEL_ENROLMENT};
+use crate::api::names::{ANNOTATION_GRANT, ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 
 /// An object that may not be readable: then its metadata is all that is known.
@@ -81,6 +81,10 @@ pub struct Cache {
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, String>>,
     senders: Senders,
+    /// Grants for which an attempt failed, by UID, and until when none is made again; a change of the grant ends the pause.
+    paused: Mutex<HashMap<String, std::time::Instant>>,
+    /// What of each grant matters to its reconcile, as it was last seen.
+    grant_shapes: Mutex<HashMap<Key, GrantShape>>,
     /// What of each integration matters to its grants, as it was last seen.
     integration_shapes: Mutex<HashMap<Key, Shape>>,
     /// UIDs of AccessOwners that were seen deleted.
@@ -94,6 +98,29 @@ struct Shape {
     generation: Option<i64>,
     is_deleting: bool,
     is_readable: bool,
+}
+
+/// What tells two states of a grant apart but for status and labels.
+#[derive(Debug, PartialEq, Eq)]
+struct GrantShape {
+    shape: Shape,
+    finalizers: Vec<String>,
+    rotate_requested: Option<String>,
+}
+
+impl Shape {
+    fn of<K: kube::Resource>(object: &Guarded<K>) -> Self
+    where
+        Guarded<K>: kube::Resource,
+    {
+        let meta = kube::Resource::meta(object);
+        Self {
+            uid: meta.uid.clone(),
+            generation: meta.generation,
+            is_deleting: meta.deletion_timestamp.is_some(),
+            is_readable: object.0.is_ok(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -143,6 +170,8 @@ impl Cache {
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
             senders,
+            paused: Mutex::default(),
+            grant_shapes: Mutex::default(),
             integration_shapes: Mutex::default(),
             deleted_owners: Mutex::default(),
         };
@@ -310,9 +339,17 @@ impl Cache {
             self.enqueue_integration(&mapping::integration_of(grant));
         }
         if is_there {
-            self.enqueue_key(&key_of(object));
+            // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own
+            // pace where something failed.
+            if self.is_another_grant(object) {
+                lock(&self.paused).remove(&object.uid().unwrap_or_default());
+                self.enqueue_key(&key_of(object));
+            } else {
+                let _ = self.senders.closing.unbounded_send(key_of(object));
+            }
             return;
         }
+        lock(&self.grant_shapes).remove(&key_of(object));
         self.enqueue_decisions_of(SubjectKind::AccessGrant, &key_of(object));
         let uid = object.uid().unwrap_or_default();
         if !self.index.of_grant(&uid, &[]).is_empty() {
@@ -322,6 +359,34 @@ impl Cache {
         if let Ok(grant) = &object.0 {
             self.enqueue_grants_of(&mapping::integration_of(grant));
         }
+    }
+
+    /// No attempt to issue or rotate is made for so long: its own traces would have the next one follow at once.
+    pub(crate) fn pause(&self, grant_uid: &str, pause: std::time::Duration) {
+        lock(&self.paused).insert(grant_uid.to_owned(), std::time::Instant::now() + pause);
+    }
+
+    /// For how much longer nothing is attempted.
+    pub(crate) fn paused_for(&self, grant_uid: &str) -> Option<std::time::Duration> {
+        let mut paused = lock(&self.paused);
+        let until = paused.get(grant_uid)?;
+        let left = until.checked_duration_since(std::time::Instant::now());
+        if left.is_none() {
+            paused.remove(grant_uid);
+        }
+        left.filter(|left| !left.is_zero())
+    }
+
+    fn is_another_grant(&self, object: &Guarded<AccessGrant>) -> bool {
+        let shape = GrantShape {
+            shape: Shape::of(object),
+            finalizers: object.finalizers().to_vec(),
+            rotate_requested: object.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+        };
+        let mut shapes = lock(&self.grant_shapes);
+        let is_same = shapes.get(&key_of(object)) == Some(&shape);
+        shapes.insert(key_of(object), shape);
+        !is_same
     }
 
     pub(crate) fn note_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
@@ -344,12 +409,7 @@ impl Cache {
     pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>, is_there: bool) {
         let key = key_of(object);
         self.enqueue_integration(&key);
-        let shape = is_there.then(|| Shape {
-            uid: object.uid(),
-            generation: object.meta().generation,
-            is_deleting: object.meta().deletion_timestamp.is_some(),
-            is_readable: object.0.is_ok(),
-        });
+        let shape = is_there.then(|| Shape::of(object));
         let mut shapes = lock(&self.integration_shapes);
         let is_same = shape.is_some() && shapes.get(&key) == shape.as_ref();
         match shape {

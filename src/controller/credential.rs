@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt as _};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::apply::{Error, Result, call};
+use super::apply::{Error, Result, secret_call};
 use super::{Context, Settings};
 use crate::api::v1alpha1::{AccessGrant, ChildRef, Instant};
 use crate::domain::lifetime::{self, TokenAsk};
@@ -47,7 +47,8 @@ pub(crate) async fn mint(
         },
         spec: TokenRequestSpec {
             audiences,
-            expiration_seconds: Some(ask.seconds),
+            // The server counts from its own clock.
+            expiration_seconds: Some((ask.seconds - context.probe.seen().server_ahead).max(lifetime::SHORTEST)),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Secret".to_owned()),
@@ -59,7 +60,8 @@ pub(crate) async fn mint(
     };
     let params = PostParams::default();
     let request = api.create_token_request(&account.name, &params, &request);
-    let answer = call("requesting a token", request).await?;
+    let unreadable = "the reply to a token request can't be read";
+    let answer = secret_call("requesting a token", unreadable, request).await?;
     let status = answer
         .status
         .ok_or(Error::Incomplete("the API server granted no token"))?;

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::apply::{self, Error, Result};
 use super::cache::Guarded;
-use super::observe::{Judgement, World};
+use super::observe::{Judgement, World, is_within_reach};
 use super::{Context, decision, issue, lock, now, until};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
@@ -25,6 +25,8 @@ use crate::plan::{Step, announcement};
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// What the API server refuses for good is tried again this often, and whenever something changes.
 const REFUSED: Duration = Duration::from_mins(1);
+/// Whoever begins to lead looks at every grant; a gap too short to be told of must not cost a grant its timer.
+const NOT_LEADING: Duration = Duration::from_mins(1);
 /// An object that can't be read is looked at this often.
 const UNREADABLE: Duration = Duration::from_mins(1);
 /// The first pause after an error; it doubles with each.
@@ -35,44 +37,44 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Brings one grant a step further.
 pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
     if !context.is_leader() {
-        // Whoever begins to lead looks at every grant.
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(NOT_LEADING));
     }
     let uid = object.uid().unwrap_or_default();
     let action = match &object.0 {
         Ok(grant) => step(&context, context.grants_written.newest(Arc::new(grant.clone()))).await?,
         Err(invalid) => unreadable(&context, invalid).await?,
     };
-    lock(&context.failures).remove(&uid);
+    if context.cache.paused_for(&uid).is_none() {
+        lock(&context.failures).remove(&uid);
+    }
     Ok(action)
 }
 
 async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action> {
     let world = World::of(context, grant);
     let mut judgement = world.judge(context);
+    // A question without an answer means an approval that doesn't count yet; what must end ends all the same.
+    let mut unanswered = Ok(());
     if !judgement.verdict.to_confirm.is_empty() {
-        confirm(context, &world, &judgement.verdict.to_confirm).await?;
+        unanswered = confirm(context, &world, &judgement.verdict.to_confirm).await;
         judgement = world.judge(context);
     }
     if !context.is_leader() {
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(NOT_LEADING));
     }
     let done = act(context, &world, &judgement).await;
     decision::settle(context, &world.decisions(), &judgement.verdict).await;
-    done
+    unanswered.and(done)
 }
 
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {
     let Judgement { verdict, plan, at } = judgement;
+    let paused = context.cache.paused_for(&world.grant.uid().unwrap_or_default());
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
-            let grant = &world.grant;
-            let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
-            let version = grant.resource_version().unwrap_or_default();
-            apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
             context.metrics.stepped(plan.step.as_str());
-            return Ok(Action::await_change());
+            return let_go(context, &world.grant).await;
         }
         Step::Close(children) | Step::Retire(children) => {
             if let Err(error) = apply::close(context, children).await {
@@ -80,6 +82,10 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
                     report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
                 } else {
                     leave(context, &world.grant, &plan.status).await;
+                    if error.is_forbidden() && world.grant.metadata.deletion_timestamp.is_some() {
+                        // What is left names an identity that is gone, where the operator may not go: it holds nothing up.
+                        return let_go(context, &world.grant).await;
+                    }
                 }
                 return Err(error);
             }
@@ -87,6 +93,9 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         }
         // The end of the sweep looks at every grant again.
         Step::Issue(_) if !context.is_swept() => return Ok(Action::await_change()),
+        Step::Issue(_) | Step::Rotate(_) if paused.is_some() => {
+            return Ok(Action::requeue(paused.unwrap_or_default()));
+        }
         Step::Issue(issue) => Some(issue::issue(context, world, verdict, &plan.status, issue).await),
         Step::Rotate(rotate) => Some(issue::rotate(context, world, verdict, &plan.status, rotate).await),
     };
@@ -104,6 +113,14 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         None => {}
     }
     Ok(Action::requeue(AT_ONCE))
+}
+
+/// Takes our finalizer off a grant that is being deleted.
+async fn let_go(context: &Context, grant: &AccessGrant) -> Result<Action> {
+    let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
+    let version = grant.resource_version().unwrap_or_default();
+    apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
+    Ok(Action::await_change())
 }
 
 /// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.
@@ -139,6 +156,7 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
     );
     let namespace = meta.namespace.clone().unwrap_or_default();
     let mut children = context.cache.index.of_grant(&uid, &[]);
+    children.retain(|child| is_within_reach(context, child));
     children.sort();
     if !children.is_empty() {
         tracing::warn!(namespace, name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
@@ -164,6 +182,7 @@ pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, error: &Error, cont
         .saturating_mul(2_u32.saturating_pow(*count))
         .min(LONGEST_PAUSE);
     *count = count.saturating_add(1);
+    context.cache.pause(&object.uid().unwrap_or_default(), pause);
     Action::requeue(pause)
 }
 
@@ -270,11 +289,8 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(context.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|source| apply::Error::Call {
-            what: "asking about a decider".to_owned(),
-            source,
-        })?;
+        let params = PostParams::default();
+        let answer = apply::call("asking about a decider", api.create(&params, &review)).await?;
         if !answer.status.is_some_and(|status| status.allowed) {
             return Ok(Confirmation::Refused(format!(
                 "{user} may not approve in namespace {namespace}"

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::lock;
-use crate::api::names::{ANNOTATION_GRANT_UID, FIELD_MANAGER};
+use crate::api::names::{ANNOTATION_GRANT_UID, ANNOTATION_LAST_NO, FIELD_MANAGER};
 use crate::api::v1alpha1::{ChildKind, ChildRef, Instant};
 use crate::domain::names::{grant_key, grant_key_of};
 use crate::plan::Child;
@@ -35,7 +35,8 @@ struct Entry {
     grant_uid: Option<String>,
     source: String,
     stamp: u64,
-    made: Instant,
+    /// Of a binding: the latest Deny or Revoke that was known when it was made.
+    last_no: Option<Instant>,
 }
 
 impl Index {
@@ -74,11 +75,8 @@ impl Index {
                 .then(|| foreign_writer(metadata))
                 .flatten(),
         };
-        let made = metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0);
-        let made = Instant::new(made);
+        let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+        let last_no = annotation(ANNOTATION_LAST_NO).and_then(|text| text.parse().ok());
         let mut inner = lock(&self.0);
         if inner.gone.contains(&child.uid) {
             return;
@@ -95,7 +93,7 @@ impl Index {
             grant_uid,
             source: source.to_owned(),
             stamp: inner.stamp,
-            made,
+            last_no,
         };
         inner.insert(key, entry);
     }
@@ -148,14 +146,15 @@ impl Index {
         found.filter(is_ours).map(|entry| entry.child.clone()).collect()
     }
 
-    /// The bindings of a grant, with the instant at which each was made.
-    pub(crate) fn bindings_of(&self, uid: &str) -> Vec<(Child, Instant)> {
+    /// The bindings of a grant, each with the latest Deny or Revoke that was known when it was made.
+    pub(crate) fn bindings_of(&self, uid: &str) -> Vec<(Child, Option<Instant>)> {
         let inner = lock(&self.0);
         let places = inner.of_grant.get(&grant_key(uid)).into_iter().flatten();
         let entries = places.filter_map(|place| inner.entries.get(place));
         let bindings = entries
             .filter(|entry| entry.child.kind == ChildKind::RoleBinding && entry.grant_uid.as_deref() == Some(uid));
-        let mut found: Vec<(Child, Instant)> = bindings.map(|entry| (entry.child.clone(), entry.made)).collect();
+        let mut found: Vec<(Child, Option<Instant>)> =
+            bindings.map(|entry| (entry.child.clone(), entry.last_no)).collect();
         found.sort();
         found
     }

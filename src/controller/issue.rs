@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PostParams};
+use kube::api::{ListParams, ObjectMeta, PartialObjectMeta, Patch, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource, ResourceExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -18,9 +19,11 @@ use super::watches::source_of_deliveries;
 use super::{Context, now};
 use crate::api::conditions::{Reason, types};
 use crate::api::names::FINALIZER;
-use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, ChildRef};
-use crate::domain::conditions;
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ChildKind, ChildRef, PartnerIntegration,
+};
 use crate::domain::verdict::Verdict;
+use crate::domain::{conditions, ownership};
 use crate::plan::children::{Site, binding_content, evidence, role_content};
 use crate::plan::{Child, Issue, Rotate, issued, rotated};
 
@@ -50,6 +53,11 @@ pub(crate) async fn issue(
         identities: &context.settings.identities,
     };
     let notes = evidence(&world.grant, integration, claim);
+    if issue.activation > 1 && !is_fresh(context, world).await? {
+        return Err(Error::Incomplete(
+            "the caches lag behind what decides on another activation: looked at again",
+        ));
+    }
     if was_refused(&world.grant) {
         rehearse(context, &site(&world.grant), &notes).await?;
     }
@@ -167,6 +175,46 @@ where
     }
 }
 
+/// Whether what decides is seen as the API server has it now. What ended the last activation may have been another replica,
+/// which knew more than our caches do.
+async fn is_fresh(context: &Context, world: &World) -> Result<bool> {
+    let (client, cache) = (&context.client, &context.cache);
+    let namespace = world.grant.namespace().unwrap_or_default();
+    let decisions: Api<PartialObjectMeta<AccessDecision>> = Api::namespaced(client.clone(), &namespace);
+    let there = call("listing decisions", decisions.list(&ListParams::default())).await?;
+    let is_seen = |decision: &PartialObjectMeta<AccessDecision>| {
+        let cached = cache
+            .decisions
+            .get(&ObjectRef::new(&decision.name_any()).within(&namespace));
+        cached.is_some_and(|cached| cached.uid() == decision.uid())
+    };
+    if !there.items.iter().all(is_seen) {
+        return Ok(false);
+    }
+    let Some(integration) = world.integration() else {
+        return Ok(false);
+    };
+    let integrations: Api<PartialObjectMeta<PartnerIntegration>> = Api::namespaced(client.clone(), &namespace);
+    let now = call("reading the integration", integrations.get_opt(&integration.name_any())).await?;
+    if !is_same(now.as_ref(), Some(integration)) {
+        return Ok(false);
+    }
+    let owners: Api<PartialObjectMeta<AccessOwner>> = Api::all(client.clone());
+    for name in ownership::names(integration) {
+        let now = call("reading an owner", owners.get_opt(name)).await?;
+        if !is_same(now.as_ref(), cache.owners.get(&ObjectRef::new(name)).as_deref()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The same object with the same spec: what only status tells apart decides nothing.
+fn is_same(now: Option<&impl ResourceExt>, cached: Option<&impl ResourceExt>) -> bool {
+    let shape = |meta: &ObjectMeta| (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some());
+    now.map(|it| shape(it.meta())) == cached.map(|it| shape(it.meta()))
+}
+
 /// The last attempt was refused for good.
 fn was_refused(grant: &AccessGrant) -> bool {
     let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
@@ -253,7 +301,7 @@ pub(crate) async fn rotate(
 
 /// Replaces the data of a delivery Secret, keys that others put there included, if it still is the one on record.
 async fn deliver(context: &Context, delivery: &ChildRef, data: &super::credential::Delivery) -> Result<()> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &delivery.namespace);
+    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(context.client.clone(), &delivery.namespace);
     // The error could quote what it failed on.
     let operations: json_patch::Patch = serde_json::from_value(json!([
         {"op": "test", "path": "/metadata/uid", "value": delivery.uid},

@@ -74,6 +74,7 @@ pub struct Elected {
     seen_until: AtomicI64,
     published: watch::Sender<bool>,
     released: Notify,
+    deleted: Notify,
     stopping: Notify,
 }
 
@@ -105,6 +106,7 @@ impl Election {
             seen_until: AtomicI64::new(0),
             published: watch::Sender::new(false),
             released: Notify::new(),
+            deleted: Notify::new(),
             stopping: Notify::new(),
         });
         Self {
@@ -146,6 +148,10 @@ impl Elected {
                     },
                     // The manager sleeps until the lease that it saw ends: a new one looks at once.
                     () = self.released.notified(), if !self.holds.load(Ordering::Acquire) => break false,
+                    // Somebody deleted the lease: only a new manager makes another.
+                    () = self.deleted.notified() => break false,
+                    // A renewal that was not seen in time ends leadership without anybody's word.
+                    () = tokio::time::sleep(PAUSE) => self.publish(),
                     () = self.stopping.notified() => break true,
                 }
             };
@@ -193,10 +199,19 @@ impl Elected {
     async fn watch(self: Arc<Self>, client: Client) {
         let api: Api<Lease> = Api::namespaced(client, &self.settings.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
-        let leases = watcher(api, config).backoff(Patience::default()).applied_objects();
+        let leases = watcher(api, config).backoff(Patience::default());
         let leases = leases.inspect_err(|error| tracing::warn!(%error, "watching the lease failed"));
         let mut leases = Box::pin(leases.filter_map(|lease| async { lease.ok() }));
-        while let Some(lease) = leases.next().await {
+        while let Some(event) = leases.next().await {
+            let lease = match event {
+                watcher::Event::Apply(lease) | watcher::Event::InitApply(lease) => lease,
+                watcher::Event::Delete(_) => {
+                    self.seen_until.store(0, Ordering::Release);
+                    self.deleted.notify_one();
+                    continue;
+                }
+                watcher::Event::Init | watcher::Event::InitDone => continue,
+            };
             let spec = lease.spec.unwrap_or_default();
             match spec.holder_identity.as_deref() {
                 None | Some("") => self.released.notify_one(),

@@ -171,8 +171,7 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .map(|credential| credential.secret_namespace.clone());
     let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
     let children = cache.index.of_grant(&grant.uid().unwrap_or_default(), &status.children);
-    let is_within_reach =
-        |child: &Child| &child.namespace == identities || !cache.enrolments.of(&child.namespace).is_empty();
+    let is_within_reach = |child: &Child| is_within_reach(context, child);
     let seen: BTreeSet<String> = children.iter().map(|child| child.uid.clone()).collect();
     let (children, beyond_reach) = children.into_iter().partition(is_within_reach);
     // Of all that is ours only delivery Secrets are told of by their label, which others can take off.
@@ -191,6 +190,11 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
         rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
     }
+}
+
+/// The operator has rights where a child is.
+pub(crate) fn is_within_reach(context: &Context, child: &Child) -> bool {
+    child.namespace == context.settings.identities || !context.cache.enrolments.of(&child.namespace).is_empty()
 }
 
 fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {

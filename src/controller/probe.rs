@@ -13,6 +13,10 @@ use super::{Context, lock, now};
 const SKEW: i64 = 30;
 /// How often the proof is repeated once it holds.
 const AGAIN: Duration = Duration::from_mins(5);
+/// The longest that one proof may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// What the refusal must say: the words of our own policy, not of any other.
+const OUR_WORDS: [&str; 2] = ["ValidatingAdmissionPolicy", "people decide, ServiceAccounts don't"];
 /// How soon it is repeated while it doesn't.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -25,6 +29,8 @@ pub(crate) struct Probe(Mutex<Seen>);
 pub(crate) struct Seen {
     pub(crate) proved: bool,
     pub(crate) skew: Option<i64>,
+    /// By how many seconds the API server's clock is ahead of ours; 0 where it is not.
+    pub(crate) server_ahead: i64,
 }
 
 impl Probe {
@@ -35,14 +41,17 @@ impl Probe {
 
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
-        let seen = prove(&context).await.unwrap_or_else(|error| {
+        let proof = tokio::time::timeout(DEADLINE, prove(&context)).await;
+        let proof = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
+        let seen = proof.unwrap_or_else(|error| {
             tracing::warn!(%error, "the admission policies could not be proved");
             Seen::default()
         });
         context.metrics.proof(seen.proved, seen.skew);
         let changed = {
             let mut last = lock(&context.probe.0);
-            std::mem::replace(&mut *last, seen) != seen
+            let before = std::mem::replace(&mut *last, seen);
+            (before.proved, before.skew) != (seen.proved, seen.skew)
         };
         if changed {
             tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
@@ -84,11 +93,14 @@ async fn prove(context: &Context) -> anyhow::Result<Seen> {
         .get(http::header::DATE)
         .and_then(|date| date.to_str().ok());
     let server = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    let skew = server
-        .map(|server| now().as_second() - server.timestamp().as_second())
-        .filter(|skew| skew.abs() > SKEW);
+    let ahead = server.map_or(0, |server| server.timestamp().as_second() - now().as_second());
+    let skew = Some(-ahead).filter(|skew| skew.abs() > SKEW);
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
-    let refused = status.is_client_error() && String::from_utf8_lossy(&body).contains("ValidatingAdmissionPolicy");
-    Ok(Seen { proved: refused, skew })
+    let body = String::from_utf8_lossy(&body);
+    Ok(Seen {
+        proved: status.is_client_error() && OUR_WORDS.iter().all(|words| body.contains(words)),
+        skew,
+        server_ahead: ahead.max(0),
+    })
 }

@@ -39,7 +39,8 @@ pub(crate) async fn run(context: Arc<Context>) {
         while context.is_leader() {
             tokio::select! {
                 () = context.cache.orphan_seen.notified() => close(&context, orphans(&context).await).await,
-                changed = leadership.changed() => if changed.is_err() { tokio::time::sleep(PAUSE).await },
+                // However short it was: whatever was looked at in the gap is looked at again.
+                _ = leadership.changed() => break,
                 () = tokio::time::sleep(AGAIN) => {
                     context.forget_gone();
                     close(&context, orphans(&context).await).await;
@@ -85,7 +86,8 @@ async fn orphans(context: &Context) -> Vec<Vec<Child>> {
         .iter()
         .filter_map(|grant| grant.uid())
         .collect();
-    if context.cache.index.orphans(|uid| known.contains(uid)).is_empty() {
+    let suspects = context.cache.index.orphans(|uid| known.contains(uid));
+    if suspects.is_empty() {
         return Vec::new();
     }
     let api: Api<PartialObjectMeta<AccessGrant>> = Api::all(context.client.clone());
@@ -99,10 +101,11 @@ async fn orphans(context: &Context) -> Vec<Vec<Child>> {
         }
     };
     let there: HashSet<String> = there.items.iter().filter_map(|grant| grant.uid()).collect();
+    // Those that were orphans before the listing too: what was made meanwhile belongs to somebody.
     let orphans = context
         .cache
         .index
-        .orphans(|uid| known.contains(uid) || there.contains(uid));
+        .orphans(|uid| !suspects.contains_key(uid) || there.contains(uid));
     for (grant_uid, children) in &orphans {
         tracing::warn!(
             grant_uid,

@@ -1,7 +1,7 @@
 //! Positive facts that end access: what the closing lane acts on, without a leader and without having seen everything.
 //!
 //! A replica's caches can lag behind a good approval, so that what it has *not* seen proves nothing. Here only what is
-//! there counts: a date that has passed, a suspension, a deletion, a Deny or Revoke that is not older than the binding, an
+//! there counts: a date that has passed, a suspension, a deletion, a Deny or Revoke that whoever made the binding did not know of, an
 //! owner who is inactive or was seen deleted.
 
 use std::collections::HashSet;
@@ -25,17 +25,17 @@ pub struct Known<'a> {
     pub deleted_owners: &'a HashSet<String>,
 }
 
-/// Why a binding that was made at `made` must go at `now`; none where nothing says so.
+/// Why a binding must go at `now`; none where nothing says so. `last_no` is the latest Deny or Revoke that was known when it
+/// was made, as the binding itself says: when it was made proves nothing, since who made it may have seen less.
 #[must_use]
-pub fn must_close(known: &Known<'_>, made: Instant, now: Instant) -> Option<Reason> {
+pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> Option<Reason> {
     let grant = known.grant;
     if grant.metadata.deletion_timestamp.is_some() {
         return Some(Reason::Deleting);
     }
     let is_no = |decision: &&&AccessDecision| matches!(decision.spec.decision, Decision::Deny | Decision::Revoke);
     let mut noes = known.decisions.iter().filter(is_no);
-    // A binding made after it was made in the knowledge of it; of the same second, nobody can tell.
-    if let Some(no) = noes.find(|decision| created(decision).is_some_and(|at| at >= made)) {
+    if let Some(no) = noes.find(|decision| created(decision) > last_no) {
         return Some(match no.spec.decision {
             Decision::Deny => Reason::Denied,
             _ => Reason::Revoked,
@@ -140,7 +140,7 @@ mod tests {
             owners: &owners,
             deleted_owners: &deleted,
         };
-        must_close(&known, at(MADE), at(now))
+        must_close(&known, None, at(now))
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
             owners: &Owners::new(),
             deleted_owners: &HashSet::new(),
         };
-        assert_eq!(must_close(&known, at(MADE), at(NOW)), None);
+        assert_eq!(must_close(&known, None, at(NOW)), None);
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_no_ends_what_was_made_before_it_and_not_what_was_made_after() {
+    fn a_no_ends_what_was_made_without_knowing_of_it() {
         let (grant, integration) = (grant(), integration());
         let no = decision("no", "Revoke", "dave", "sha256:0", MADE);
         let known = Known {
@@ -199,9 +199,12 @@ mod tests {
             owners: &Owners::new(),
             deleted_owners: &HashSet::new(),
         };
-        assert_eq!(must_close(&known, at(MADE), at(NOW)), Some(Reason::Revoked));
-        assert_eq!(must_close(&known, at(MADE).plus(-1), at(NOW)), Some(Reason::Revoked));
-        assert_eq!(must_close(&known, at(MADE).plus(1), at(NOW)), None);
+        assert_eq!(must_close(&known, None, at(NOW)), Some(Reason::Revoked));
+        assert_eq!(
+            must_close(&known, Some(at(MADE).plus(-1)), at(NOW)),
+            Some(Reason::Revoked)
+        );
+        assert_eq!(must_close(&known, Some(at(MADE)), at(NOW)), None);
     }
 
     #[test]

@@ -280,6 +280,8 @@ pub fn evidence(
         names::ANNOTATION_APPROVED_AT,
         approvals.iter().map(|it| it.at).max().map(|at| at.to_string()),
     );
+    let last_no = status.denied_at.max(status.revoked_at);
+    add(names::ANNOTATION_LAST_NO, last_no.map(|at| at.to_string()));
     add(
         names::ANNOTATION_EXPIRES_AT,
         status.active_until.map(|until| until.to_string()),

@@ -1,6 +1,6 @@
 //! `make demo`: plays the story on a control plane of its own, and ends with 1 if anything was not as expected. `KEEP=1`
 //! leaves everything up until it is told to stop.
-#![expect(clippy::disallowed_types, reason = "drives a real cluster")]
+#![expect(clippy::disallowed_methods, reason = "drives a real cluster")]
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -90,7 +90,12 @@ async fn a_namespace_with_everything_in_it_goes_away() -> Result<()> {
     world
         .operator()
         .await?
-        .create(child("Secret", &world.ns, "acme-credential", json!({})))
+        .create(child(
+            "Secret",
+            &world.ns,
+            "acme-credential",
+            json!({"type": "wayleave.dev/credential"}),
+        ))
         .await?;
     world.root.delete("Namespace", "", &world.ns).await?;
     eventually("the namespace to be gone", LIMIT, || async {
@@ -126,7 +131,10 @@ async fn the_garbage_collector_does_its_work() -> Result<()> {
             ))
             .await?;
         operator
-            .create(merged(child("Secret", &world.ns, grant, json!({})), owned))
+            .create(merged(
+                child("Secret", &world.ns, grant, json!({"type": "wayleave.dev/credential"})),
+                owned,
+            ))
             .await?;
         carol.api("AccessGrant", &world.ns).delete(grant, &how).await?;
         eventually("what the grant owned to be gone", COLLECTED, || async {

@@ -95,6 +95,11 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     let second = tenant.partner("reader").await?.token;
 
     // A minute in which nothing happens: nothing is written.
+    eventually("the integration to count its grant", LIMIT, || async {
+        let integration = api(&tenant.root, "PartnerIntegration", "cost").get("acme").await?;
+        Ok((integration.data["status"]["grants"]["active"] == 1).then_some(()))
+    })
+    .await?;
     let mark = cp.audit()?.mark()?;
     tokio::time::timeout(Duration::from_secs(65), std::future::pending::<()>())
         .await

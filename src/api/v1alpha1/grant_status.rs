@@ -34,6 +34,9 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub replaced_digests: Vec<ReplacedDigest>,
+    /// Replaced digests from before this instant are forgotten, and no approval from before it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_before: Option<Instant>,
     /// The approvals that count, with their dates frozen when first counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -229,6 +229,12 @@ fn weigh(
         }
         _ => {}
     }
+    if question.previous.replaced_before.is_some_and(|before| at <= before) {
+        return no(
+            words::DIGEST_REPLACED,
+            "too much was changed since to tell whether what it approved was replaced: approve again".to_owned(),
+        );
+    }
     if void_until.is_some_and(|void| at <= void) {
         return no(
             words::VOIDED,

@@ -192,7 +192,8 @@ fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mu
             changed: current.changed_since(&status.digest_sections),
         });
         let surplus = status.replaced_digests.len().saturating_sub(MOST_REPLACED);
-        status.replaced_digests.drain(..surplus);
+        let forgotten = status.replaced_digests.drain(..surplus).map(|it| it.at).max();
+        status.replaced_before = status.replaced_before.max(forgotten);
     }
     status.digest = Some(current.digest);
     status.digest_sections = current.sections;
