@@ -27,8 +27,8 @@ pub(crate) fn policy() -> String {
     .to_string()
 }
 
-/// A position in the audit log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A position in the audit log; by default its beginning.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
 /// The audit log of one control plane.
@@ -200,6 +200,11 @@ impl AuditLog {
         Ok(Mark(
             std::fs::metadata(&self.path).with_context(|| self.failed())?.len(),
         ))
+    }
+
+    /// The whole log as it stands in the file.
+    pub fn text(&self) -> Result<String> {
+        std::fs::read_to_string(&self.path).with_context(|| self.failed())
     }
 
     /// Everything since the mark.

@@ -10,6 +10,7 @@
 //! | [`mod@install`] | the charts, as a platform team would install them |
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`demo`] | the story that `make demo` plays |
+//! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
 //! | [`existing`], [`kubeconfig`], [`pki`], [`workdir`] | what the above stand on |
@@ -35,6 +36,7 @@ pub mod operator;
 pub mod pki;
 pub mod process;
 pub mod tenant;
+pub mod tokens;
 pub mod tools;
 pub mod workdir;
 
@@ -46,6 +48,7 @@ pub use install::{InstallOptions, install, install_with};
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
 pub use tenant::Tenant;
+pub use tokens::Tokens;
 pub use tools::{Output, Tool};
 
 /// Writes one line of progress to standard error; tests show it with `--nocapture` and always when they fail.

@@ -1,6 +1,7 @@
 //! A tenant of a cluster with the chart and a running operator: a namespace of its own with people, owners, a policy and an
 //! integration, and what is done there. Objects are written as JSON, as a person would write YAML.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -39,6 +40,29 @@ pub struct Tenant<'a> {
     pub carol: Client,
     /// Who decides.
     pub dave: Client,
+    _counted: Counted,
+}
+
+static TENANTS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many tenants there are in this process now: tests that are under way.
+pub fn tenants() -> usize {
+    TENANTS.load(Ordering::SeqCst)
+}
+
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        TENANTS.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        TENANTS.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A partner with a delivered credential.
@@ -132,6 +156,7 @@ impl<'a> Tenant<'a> {
             root: cp.user("root@corp.example", &["system:masters"]).await?,
             carol: cp.user(CAROL, &[]).await?,
             dave: cp.user(DAVE, &["security"]).await?,
+            _counted: Counted::new(),
         };
         let root = &tenant.root;
         create(
@@ -245,8 +270,8 @@ impl<'a> Tenant<'a> {
 
     /// Dave decides.
     pub async fn decide(&self, kind: &str, name: &str, decision: &str, more: Value) -> Result<Value> {
-        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut spec = json!({
             "subject": {"kind": kind, "name": name},
             "decision": decision,

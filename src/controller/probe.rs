@@ -1,12 +1,20 @@
 //! Proves the admission pack by a forged decision that must be refused, and compares the clocks on the way.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{Method, Request};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::api::PartialObjectMeta;
 use kube::client::Body;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
+use super::watches::Patience;
 use super::{Context, lock, now};
 
 /// How far local time and the API server's may differ, in seconds.
@@ -19,6 +27,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const OUR_WORDS: [&str; 2] = ["ValidatingAdmissionPolicy", "people decide, ServiceAccounts don't"];
 /// How soon it is repeated while it doesn't.
 const SOON: Duration = Duration::from_secs(3);
+/// So often it is repeated soon after a change: the API server goes by a changed policy only some time later.
+const AFTER_CHANGE: u32 = 2;
+/// Changes that are told at once are one.
+const TOLD_AT_ONCE: usize = 64;
 
 /// What the last proof showed.
 #[derive(Debug, Default)]
@@ -39,7 +51,10 @@ impl Probe {
     }
 }
 
+/// Proves for ever: now and then, and whenever an admission policy or its binding changes.
 pub(crate) async fn run(context: Arc<Context>) {
+    let mut changes = Box::pin(changes(&context.client));
+    let mut repeat = 0_u32;
     loop {
         let proof = tokio::time::timeout(DEADLINE, prove(&context)).await;
         let proof = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
@@ -57,13 +72,41 @@ pub(crate) async fn run(context: Arc<Context>) {
             tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
             context.cache.enqueue_all();
         }
-        tokio::time::sleep(if seen.proved && seen.skew.is_none() {
-            AGAIN
-        } else {
-            SOON
-        })
-        .await;
+        let is_sound = seen.proved && seen.skew.is_none();
+        let pause = if is_sound && repeat == 0 { AGAIN } else { SOON };
+        repeat = repeat.saturating_sub(1);
+        tokio::select! {
+            Some(_) = changes.next() => repeat = AFTER_CHANGE,
+            () = tokio::time::sleep(pause) => {}
+        }
     }
+}
+
+/// Tells that an admission policy or a binding of one was written or deleted.
+fn changes(client: &Client) -> impl Stream<Item = Vec<()>> + Send + use<> {
+    let policies = changes_of::<ValidatingAdmissionPolicy>(client);
+    let bindings = changes_of::<ValidatingAdmissionPolicyBinding>(client);
+    futures::stream::select(policies, bindings).ready_chunks(TOLD_AT_ONCE)
+}
+
+fn changes_of<K>(client: &Client) -> impl Stream<Item = ()> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watcher(
+        Api::<PartialObjectMeta<K>>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .backoff(Patience::default())
+    .inspect_err(|error| tracing::warn!(%error, "watching the admission policies failed"))
+    .filter_map(|event| async move {
+        // A listing too may stand for changes that nobody saw.
+        let is_change = matches!(
+            event,
+            Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)
+        );
+        is_change.then_some(())
+    })
 }
 
 async fn prove(context: &Context) -> anyhow::Result<Seen> {

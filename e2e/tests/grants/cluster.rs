@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 use tokio::sync::OnceCell;
-use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, install_with, tenant};
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, Tokens, install_with, tenant};
 
 /// A ClusterRole of one test, which grows.
 pub const GROWING: &str = "growing-role";
@@ -12,16 +12,18 @@ pub const OTHER_ENROLMENT: &str = "other-enrolment";
 
 /// The control plane with the chart and a running operator.
 pub struct Cluster {
-    pub cp: ControlPlane,
-    /// It runs as long as this is kept.
-    _operator: Operator,
+    pub cp: &'static ControlPlane,
+    pub operator: Operator,
+    /// Every token that was delivered.
+    pub tokens: Tokens,
 }
 
 pub async fn cluster() -> Result<&'static Cluster> {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     CLUSTER
         .get_or_try_init(|| async {
-            let cp = ControlPlane::start().await?;
+            // For the life of the process, whose end ends it.
+            let cp: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
             let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
             let options = InstallOptions {
                 values: json!({
@@ -31,14 +33,15 @@ pub async fn cluster() -> Result<&'static Cluster> {
                 }),
                 ..InstallOptions::default()
             };
-            install_with(&cp, options).await?;
-            let _operator = Operator::ready(&cp).await?;
-            Ok(Cluster { cp, _operator })
+            install_with(cp, options).await?;
+            let tokens = Tokens::watch(cp)?;
+            let operator = Operator::ready(cp).await?;
+            Ok(Cluster { cp, operator, tokens })
         })
         .await
 }
 
 /// A tenant of its own.
 pub async fn tenant(ns: &str) -> Result<Tenant<'static>> {
-    tenant::Tenant::new(&cluster().await?.cp, ns).await
+    tenant::Tenant::new(cluster().await?.cp, ns).await
 }

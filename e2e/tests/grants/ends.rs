@@ -306,7 +306,7 @@ async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()>
 }
 
 async fn the_end_of_the_agreement_ends_it() -> Result<()> {
-    let tenant = Tenant::without_integration(&crate::cluster::cluster().await?.cp, "end-agreement").await?;
+    let tenant = Tenant::without_integration(crate::cluster::cluster().await?.cp, "end-agreement").await?;
     let end = in_seconds(68);
     tenant
         .integration("acme", json!({"agreement": {"endsAt": end}}))

@@ -5,6 +5,7 @@
     reason = "tests drive a real cluster"
 )]
 
+mod altered;
 mod cluster;
 mod cost;
 mod credential;
@@ -12,3 +13,6 @@ mod drift;
 mod ends;
 mod lives;
 mod reasons;
+mod renewal;
+mod returns;
+mod whole_run;

@@ -106,7 +106,7 @@ async fn not_enrolled_until_it_is() -> Result<()> {
 
 #[tokio::test]
 async fn without_its_integration_until_there_is_one() -> Result<()> {
-    let tenant = Tenant::without_integration(&cluster().await?.cp, "reason-no-integration").await?;
+    let tenant = Tenant::without_integration(cluster().await?.cp, "reason-no-integration").await?;
     tenant.grant("reader", json!({})).await?;
     let alone = tenant.wait_reason("reader", "IntegrationMissing").await?;
     is_told(&alone, "False", "False", Some("Stalled"), &["PartnerIntegration acme"])?;
