@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use wayleave_e2e::ControlPlane;
-use wayleave_e2e::demo::{Stage, play};
+use wayleave_e2e::demo::{Played, Stage, play};
+use wayleave_e2e::operator::workspace;
 
 /// How every JSON Web Token begins: `{"` in base64.
 const TOKEN: &str = "eyJ";
@@ -41,5 +42,26 @@ async fn the_story_of_the_demo_misses_nothing() -> Result<()> {
     ensure!(!shown.contains(TOKEN), "a token was shown");
     let log = played.operator.logs()?;
     ensure!(!log.contains(TOKEN), "a token was logged");
+    the_readme_holds(&cp, &played).await
+}
+
+/// Every manifest of the README is taken by the cluster of the story, from who writes such a thing.
+async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> {
+    let readme = std::fs::read_to_string(workspace().join("README.md"))?;
+    let mut tried = 0;
+    for block in readme.split("```yaml\n").skip(1) {
+        let manifest = block.split("```").next().unwrap_or_default();
+        let cast = &played.cast;
+        let writer = match manifest.lines().find_map(|line| line.strip_prefix("kind: ")) {
+            Some("PartnerIntegration" | "AccessGrant") => &cast.carol,
+            Some("AccessDecision") => &cast.dave,
+            _ => &cast.platform,
+        };
+        let kubectl = cp.kubectl(&writer.kubeconfig).await?;
+        let create = kubectl.args(["create", "--dry-run=server", "-f", "-"]).stdin(manifest);
+        create.run().await?.ok().with_context(|| manifest.to_owned())?;
+        tried += 1;
+    }
+    ensure!(tried == 5, "{tried} manifests in the README");
     Ok(())
 }
