@@ -11,7 +11,8 @@ use kube::{Api, Client};
 use crate::control_plane::{Backend, ControlPlane};
 use crate::kubeconfig::{self, User};
 
-const TOKEN_SECONDS: i64 = 3600;
+/// A day: nobody replaces the token of an operator outside of the cluster, and `make demo KEEP=1` leaves one running.
+const TOKEN_SECONDS: i64 = 24 * 3600;
 
 impl ControlPlane {
     /// A client that may do everything.
@@ -24,7 +25,7 @@ impl ControlPlane {
         kubeconfig::client(&self.cluster, &self.user_entry(name, groups).await?).await
     }
 
-    /// A client for a ServiceAccount that exists, by a token of an hour.
+    /// A client for a ServiceAccount that exists, by a token of a day.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Client> {
         self.with_token(&self.service_account_token(namespace, name).await?)
             .await
@@ -40,7 +41,7 @@ impl ControlPlane {
         kubeconfig::client(&self.cluster, &User::anonymous()).await
     }
 
-    /// A token of an hour for a ServiceAccount that exists.
+    /// A token of a day for a ServiceAccount that exists.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin().await?, namespace);
         let spec = TokenRequestSpec {
@@ -71,7 +72,7 @@ impl ControlPlane {
         self.write_kubeconfig(name, &self.user_entry(name, groups).await?)
     }
 
-    /// A kubeconfig file for a ServiceAccount that exists, with a token of an hour.
+    /// A kubeconfig file for a ServiceAccount that exists, with a token of a day.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let token = self.service_account_token(namespace, name).await?;
         self.write_kubeconfig(name, &User::token(&token))

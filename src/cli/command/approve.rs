@@ -34,6 +34,13 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
         writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
     }
+    let end = grant.spec.expires_at;
+    if end.timestamp() <= io.now {
+        writeln!(
+            io.err,
+            "warning: spec.expiresAt ({end}) has passed: an approval gives no access"
+        )?;
+    }
     for group in &args.groups {
         ensure!(
             user.groups.contains(group),

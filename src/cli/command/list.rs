@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use crate::api::conditions::types;
-use crate::api::v1alpha1::{AccessGrant, PartnerIntegration};
+use crate::api::v1alpha1::{AccessGrant, Instant, PartnerIntegration};
 use crate::cli::args::List;
 use crate::cli::{Io, Session, failure, output};
+use crate::domain::ownership;
 
 const HEADER: [&str; 8] = [
     "NAMESPACE",
@@ -46,12 +48,12 @@ pub async fn run(args: &List, io: &mut Io<'_>, session: &Session) -> anyhow::Res
     for grant in &mut grants {
         grant.metadata.managed_fields = None;
     }
-    let mut purposes = BTreeMap::new();
+    let mut found_integrations = BTreeMap::new();
     match integrations.list(&ListParams::default()).await {
         Ok(found) => {
             for integration in found.items {
                 let key = (integration.namespace(), integration.name_any());
-                purposes.insert(key, integration.spec.purpose.0);
+                found_integrations.insert(key, integration);
             }
         }
         Err(error) => {
@@ -71,27 +73,97 @@ pub async fn run(args: &List, io: &mut Io<'_>, session: &Session) -> anyhow::Res
         writeln!(io.err, "no grants in {place}")?;
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = grants.iter().map(|grant| row(grant, &purposes)).collect();
+    let rows: Vec<Vec<String>> = grants
+        .iter()
+        .map(|grant| row(grant, found_integrations.get(&integration_key(grant))))
+        .collect();
     let value = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": grants});
     output::write(io.out, session.output, &value, &output::table(&HEADER, &rows))
 }
 
-fn row(grant: &AccessGrant, purposes: &BTreeMap<(Option<String>, String), String>) -> Vec<String> {
-    let status = grant.status.clone().unwrap_or_default();
-    let summary = status.summary.unwrap_or_default();
-    let key = (grant.namespace(), grant.spec.integration_ref.name.0.clone());
-    let state = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == types::ACTIVE);
+/// Namespace and name of a grant's integration.
+fn integration_key(grant: &AccessGrant) -> (Option<String>, String) {
+    (grant.namespace(), grant.spec.integration_ref.name.0.clone())
+}
+
+/// A grant's row. Where the operator has not written its words yet, the integration's own stand for them.
+fn row(grant: &AccessGrant, integration: Option<&PartnerIntegration>) -> Vec<String> {
+    let summary = grant.status.as_ref().and_then(|status| status.summary.clone());
+    let mut summary = summary.unwrap_or_default();
+    if let Some(integration) = integration
+        && summary.partner.is_empty()
+    {
+        integration.spec.partner.id.0.clone_into(&mut summary.partner);
+        summary.owners = ownership::names(integration).join(", ");
+    }
     vec![
         grant.namespace().unwrap_or_default(),
         grant.name_any(),
         summary.partner,
         summary.owners,
-        purposes.get(&key).cloned().unwrap_or_default(),
+        integration.map_or_else(String::new, |integration| integration.spec.purpose.0.clone()),
         summary.approved_by,
-        state.map(|condition| condition.reason.clone()).unwrap_or_default(),
-        status.active_until.unwrap_or(grant.spec.expires_at).to_string(),
+        active(grant)
+            .map(|condition| condition.reason.clone())
+            .unwrap_or_default(),
+        end(grant),
     ]
+}
+
+fn active(grant: &AccessGrant) -> Option<&Condition> {
+    let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|condition| condition.type_ == types::ACTIVE)
+}
+
+/// Until when there is access; of access that is over, since when; of access that never was, until when it is asked for.
+fn end(grant: &AccessGrant) -> String {
+    let status = grant.status.as_ref();
+    let was_active = status.is_some_and(|status| status.activations > 0);
+    match active(grant) {
+        Some(active) if active.status == "False" && was_active => {
+            format!("ended {}", Instant::new(active.last_transition_time.0))
+        }
+        _ => status
+            .and_then(|status| status.active_until)
+            .unwrap_or(grant.spec.expires_at)
+            .to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::AccessGrantStatus;
+    use crate::domain::fixtures::{grant, integration};
+
+    fn with_active(state: &str, activations: i64, until: Option<&str>) -> AccessGrant {
+        let conditions = serde_json::json!([{
+            "type": "Active", "status": state, "reason": "OwnerRemoved", "message": "",
+            "lastTransitionTime": "2026-11-24T10:43:02Z",
+        }]);
+        let mut grant = grant();
+        grant.status = Some(AccessGrantStatus {
+            conditions: serde_json::from_value(conditions).unwrap(),
+            activations,
+            active_until: until.map(|until| serde_json::from_value(until.into()).unwrap()),
+            ..AccessGrantStatus::default()
+        });
+        grant
+    }
+
+    #[test]
+    fn the_end_is_that_of_the_access_and_not_of_the_wish_alone() {
+        let live = with_active("True", 1, Some("2026-12-01T00:00:00Z"));
+        assert_eq!(end(&live), "2026-12-01T00:00:00Z");
+        assert_eq!(end(&with_active("False", 1, None)), "ended 2026-11-24T10:43:02Z");
+        assert_eq!(end(&with_active("False", 0, None)), grant().spec.expires_at.to_string());
+        assert_eq!(end(&grant()), grant().spec.expires_at.to_string());
+    }
+
+    #[test]
+    fn a_grant_that_the_operator_has_not_looked_at_has_its_partner_and_owners_too() {
+        let row = row(&grant(), Some(&integration()));
+        assert_eq!(row[2..4], ["acme", "alice, bob"].map(str::to_owned));
+        assert!(!row[4].is_empty());
+    }
 }
