@@ -28,6 +28,12 @@ demo: control-plane ## play the whole story on a real control plane (KEEP=1 leav
 test: control-plane ## run every test, those against the real control plane too
 	$(CARGO) test --workspace --locked
 
+.PHONY: test-long
+test-long: tools ## run every test on each Kubernetes version: 1.35, 1.36 and 1.37
+	@for version in 1.35 1.36 1.37; do \
+		echo "Kubernetes $$version" >&2; $(MAKE) test KUBERNETES_VERSION=$$version || exit 1; \
+	done
+
 .PHONY: lint
 lint: tools ## check format, lints, documentation, and, where cargo-deny is installed, licences and sources
 	$(CARGO) fmt --all --check
