@@ -177,25 +177,27 @@ async fn run(args: Args) -> anyhow::Result<()> {
         // An error means that the sender is gone: that is a stop too.
         let _ = stopped.await;
     }));
-    tokio::select! {
-        ended = &mut running => ended.context("the operator broke off")??,
-        ended = serving => ended.context("the server broke off")??,
+    let outcome = tokio::select! {
+        ended = &mut running => ended.context("the operator broke off").and_then(|ended| ended),
+        ended = serving => ended.context("the server broke off").and_then(|ended| ended),
         () = signals.first() => {
             tracing::info!("stopping: what is under way is finished");
             let _ = stop.send(());
             match tokio::time::timeout(GRACE, &mut running).await {
-                Ok(ended) => ended.context("the operator broke off")??,
+                Ok(ended) => ended.context("the operator broke off").and_then(|ended| ended),
                 Err(_) => {
                     running.abort();
                     tracing::warn!("what was under way took too long: the next run takes it up");
+                    Ok(())
                 }
             }
         }
-    }
+    };
+    // Given back in any case: the next leader need not wait for its end.
     if let Some(election) = election {
         election.stop().await;
     }
-    Ok(())
+    outcome
 }
 
 fn start_log(args: &Args) {
@@ -216,6 +218,13 @@ fn filter(level: &str) -> EnvFilter {
 }
 
 fn log_level(text: &str) -> Result<String, String> {
+    // A bare word that is no level would be read as the name of a module, and silence all others.
+    let is_level = text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    if !is_level && !text.contains('=') {
+        return Err(
+            "neither a level (error, warn, info, debug, trace) nor directives such as info,kube=debug".to_owned(),
+        );
+    }
     let parsed = EnvFilter::try_new(text).map(|_| text.to_owned());
     parsed.map_err(|_| {
         "neither a level (error, warn, info, debug, trace) nor directives such as info,kube=debug".to_owned()

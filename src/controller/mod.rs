@@ -248,7 +248,7 @@ fn measured<K: kube::ResourceExt>(
     reconcile: impl Future<Output = apply::Result<controller::Action>> + Send + 'static,
 ) -> BoxFuture<'static, apply::Result<controller::Action>> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let span = tracing::info_span!("reconcile", kind, namespace, name);
+    let span = tracing::info_span!("reconcile", kind, namespace, object = name);
     let context = Arc::clone(context);
     let timed = async move {
         let begun = std::time::Instant::now();
