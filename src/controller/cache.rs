@@ -1,5 +1,7 @@
 //! Everything that decisions are made from, kept current by watches, and which grants a change touches.
 
+mod changes;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::ResourceExt as _;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
@@ -20,7 +21,7 @@ use super::index::Index;
 use super::lock;
 use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
-use crate::api::names::{ANNOTATION_GRANT, ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
+use crate::api::names::ANNOTATION_GRANT;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 
 /// An object that may not be readable: then its metadata is all that is known.
@@ -324,169 +325,6 @@ impl Cache {
         for grant in self.grants_of(integration) {
             self.enqueue_key(&grant);
         }
-    }
-}
-
-/// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
-impl Cache {
-    pub(crate) fn note_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
-        let target = object.0.as_ref().ok().filter(|_| is_there).map(mapping::integration_of);
-        lock(&self.referrers).grants.put(key_of(object), target);
-    }
-
-    pub(crate) fn touch_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
-        if let Ok(grant) = &object.0 {
-            self.enqueue_integration(&mapping::integration_of(grant));
-        }
-        if is_there {
-            // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own
-            // pace where something failed.
-            if self.is_another_grant(object) {
-                lock(&self.paused).remove(&object.uid().unwrap_or_default());
-                self.enqueue_key(&key_of(object));
-            } else {
-                let _ = self.senders.closing.unbounded_send(key_of(object));
-            }
-            return;
-        }
-        lock(&self.grant_shapes).remove(&key_of(object));
-        self.enqueue_decisions_of(SubjectKind::AccessGrant, &key_of(object));
-        let uid = object.uid().unwrap_or_default();
-        if !self.index.of_grant(&uid, &[]).is_empty() {
-            self.orphan_seen.notify_one();
-        }
-        // A sibling may be within the limit of active grants now.
-        if let Ok(grant) = &object.0 {
-            self.enqueue_grants_of(&mapping::integration_of(grant));
-        }
-    }
-
-    /// No attempt to issue or rotate is made for so long: its own traces would have the next one follow at once.
-    pub(crate) fn pause(&self, grant_uid: &str, pause: std::time::Duration) {
-        lock(&self.paused).insert(grant_uid.to_owned(), std::time::Instant::now() + pause);
-    }
-
-    /// For how much longer nothing is attempted.
-    pub(crate) fn paused_for(&self, grant_uid: &str) -> Option<std::time::Duration> {
-        let mut paused = lock(&self.paused);
-        let until = paused.get(grant_uid)?;
-        let left = until.checked_duration_since(std::time::Instant::now());
-        if left.is_none() {
-            paused.remove(grant_uid);
-        }
-        left.filter(|left| !left.is_zero())
-    }
-
-    fn is_another_grant(&self, object: &Guarded<AccessGrant>) -> bool {
-        let shape = GrantShape {
-            shape: Shape::of(object),
-            finalizers: object.finalizers().to_vec(),
-            rotate_requested: object.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
-        };
-        let mut shapes = lock(&self.grant_shapes);
-        let is_same = shapes.get(&key_of(object)) == Some(&shape);
-        shapes.insert(key_of(object), shape);
-        !is_same
-    }
-
-    pub(crate) fn note_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
-        let target = object.0.as_ref().ok().filter(|_| is_there).map(mapping::subject_of);
-        lock(&self.referrers).decisions.put(key_of(object), target);
-    }
-
-    pub(crate) fn touch_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
-        if is_there && self.is_known() {
-            let _ = self.senders.decisions.unbounded_send(key_of(object));
-        }
-        match object.0.as_ref().map(mapping::subject_of) {
-            Ok((SubjectKind::AccessGrant, grant)) => self.enqueue_key(&grant),
-            Ok((SubjectKind::PartnerIntegration, integration)) => self.enqueue_grants_of(&integration),
-            Err(_) => self.enqueue_all(),
-        }
-    }
-
-    /// What we write into its status is no news to its grants: each look at them would bring the next write about.
-    pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>, is_there: bool) {
-        let key = key_of(object);
-        self.enqueue_integration(&key);
-        let shape = is_there.then(|| Shape::of(object));
-        let mut shapes = lock(&self.integration_shapes);
-        let is_same = shape.is_some() && shapes.get(&key) == shape.as_ref();
-        match shape {
-            Some(shape) => shapes.insert(key.clone(), shape),
-            None => shapes.remove(&key),
-        };
-        drop(shapes);
-        if !is_same {
-            self.enqueue_grants_of(&key);
-        }
-    }
-
-    pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {
-        if let Some(uid) = owner.uid().filter(|_| !is_there) {
-            lock(&self.deleted_owners).insert(uid);
-        }
-        let name = owner.name_any();
-        for integration in self.integrations.state() {
-            if integration.0.as_ref().is_ok_and(|it| mapping::is_owned_by(it, &name)) {
-                self.enqueue_integration(&key_of(integration.as_ref()));
-                self.enqueue_grants_of(&key_of(integration.as_ref()));
-            }
-        }
-    }
-
-    pub(crate) fn touch_cluster_role(&self, role: &ClusterRole) {
-        let name = role.name_any();
-        let enrols = role.labels().contains_key(LABEL_ENROLMENT)
-            || self
-                .enrolments
-                .all()
-                .iter()
-                .any(|enrolment| enrolment.cluster_role == name);
-        if enrols {
-            self.enrolment_changed.notify_one();
-        }
-        self.enqueue_where(|grant| enrols || mapping::gives_cluster_role(grant, &name));
-    }
-
-    /// After a new listing of `source`: what went while nobody watched is forgotten, and every grant is looked at.
-    ///
-    /// Of other sources nothing may be forgotten: what they are just listing is noted already, and not in their stores yet.
-    pub(crate) fn listed(&self, source: &str) {
-        {
-            let mut referrers = lock(&self.referrers);
-            let at = |(namespace, name): &Key| (namespace.clone(), name.clone());
-            match source {
-                "accessgrants" => referrers.grants.retain(|key| {
-                    let (namespace, name) = at(key);
-                    self.grants.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-                }),
-                "accessdecisions" => referrers.decisions.retain(|key| {
-                    let (namespace, name) = at(key);
-                    self.decisions.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-                }),
-                _ => {}
-            }
-        }
-        self.enqueue_all();
-    }
-
-    /// Enrolments per namespace that give the operator what an enrolment gives, those that are ending included.
-    pub(crate) fn is_enrolment(&self, cluster_role: &str) -> bool {
-        let role = self.cluster_roles.get(&ObjectRef::new(cluster_role));
-        role.is_some_and(|role| role.labels().contains_key(LABEL_ENROLMENT))
-    }
-
-    /// The names of the Secrets that deliver credentials, or may, by namespace.
-    pub(crate) fn delivery_secrets(&self) -> HashMap<String, HashSet<String>> {
-        let mut names: HashMap<String, HashSet<String>> = HashMap::new();
-        for grant in self.grants.state() {
-            if let Ok(grant) = &grant.0 {
-                let namespace = grant.namespace().unwrap_or_default();
-                names.entry(namespace).or_default().insert(grant.secret_name());
-            }
-        }
-        names
     }
 }
 
