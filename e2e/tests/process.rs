@@ -127,6 +127,14 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
     );
     ensure!(holder(&cp).await? == "two");
 
+    // Somebody deletes the lease: it is made anew, and somebody leads again.
+    let leases: Api<Lease> = Api::namespaced(cp.admin().await?, NAMESPACE);
+    leases.delete("wayleave", &kube::api::DeleteParams::default()).await?;
+    eventually("the lease to be held again", LIMIT, || async {
+        Ok((holder(&cp).await? == "two" && leads(&two).await?).then_some(()))
+    })
+    .await?;
+
     one.start_again()?;
     one.wait_ready().await?;
     ensure!(!leads(&one).await?);
