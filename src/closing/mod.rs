@@ -15,14 +15,13 @@ use kube::{Client, ResourceExt as _};
 use tokio::sync::Semaphore;
 
 use crate::api::conditions::Reason;
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration, SubjectKind};
-use crate::controller::cache::Cache;
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
+use crate::controller::cache::{Cache, by_name};
 use crate::controller::leader::Leadership;
-use crate::controller::mapping::{self, Key};
+use crate::controller::mapping::Key;
 use crate::controller::metrics::Metrics;
 use crate::controller::{apply, lock, now, until};
 use crate::domain::closing::{Known, deadline, must_close};
-use crate::domain::ownership::Owners;
 use crate::plan::Child;
 
 /// The longest time between two looks at the clock.
@@ -158,26 +157,12 @@ impl ClosingLane {
     }
 
     fn with_known<T>(&self, grant: &AccessGrant, with: impl FnOnce(&Known<'_>) -> T) -> T {
-        let integration = mapping::integration_of(grant);
-        let found = self
-            .cache
-            .integrations
-            .get(&ObjectRef::new(&integration.1).within(&integration.0));
-        let subject = (grant.namespace().unwrap_or_default(), grant.name_any());
-        let mut decisions = self.cache.decisions_of(SubjectKind::AccessGrant, &subject);
-        decisions.extend(self.cache.decisions_of(SubjectKind::PartnerIntegration, &integration));
+        let decisions = self.cache.decisions_about(grant);
         let decisions: Vec<&AccessDecision> = decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect();
+        let found = self.cache.integration_of(grant);
         let integration: Option<&PartnerIntegration> = found.as_ref().and_then(|it| it.0.as_ref().ok());
-        let names = integration.map(crate::domain::ownership::names);
-        let owners = names.into_iter().flatten();
-        let owners: Vec<_> = owners
-            .filter_map(|name| self.cache.owners.get(&ObjectRef::new(name)))
-            .collect();
-        let owners: Owners<'_> = owners
-            .iter()
-            .filter_map(|it| it.0.as_ref().ok())
-            .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
-            .collect();
+        let owners = integration.map_or_else(Vec::new, |integration| self.cache.owners_of(integration));
+        let owners = by_name(&owners);
         let deleted_owners = lock(&self.cache.deleted_owners);
         with(&Known {
             grant,

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
-use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, Instant};
+use crate::api::v1alpha1::{ChildKind, Instant};
 use crate::plan::Child;
 
 /// The longest that one call may take.
@@ -118,33 +118,20 @@ pub(crate) fn patch_params() -> PatchParams {
     }
 }
 
-/// A patch that replaces the whole status, if the object is still the one that was looked at: otherwise a conflict.
-///
-/// # Errors
-/// When the status can't be written as JSON.
-pub(crate) fn status_patch<K: Resource>(object: &K, status: &impl Serialize) -> Result<Patch<()>> {
-    let operations = json!([
+/// Replaces the whole status, if the object is still the one that was looked at: otherwise a conflict.
+pub(crate) async fn write_status<K>(context: &Context, object: &K, status: &impl Serialize) -> Result<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let operations: json_patch::Patch = serde_json::from_value(json!([
         {"op": "add", "path": "/metadata/resourceVersion", "value": object.resource_version()},
         {"op": "add", "path": "/status", "value": status},
-    ]);
-    let operations: json_patch::Patch =
-        serde_json::from_value(operations).map_err(|_| Error::Incomplete("the status can't be written as JSON"))?;
-    Ok(Patch::Json(operations))
-}
-
-/// Replaces the whole status, if the grant is still the one that was looked at.
-pub(crate) async fn write_status(
-    context: &Context,
-    grant: &AccessGrant,
-    status: &AccessGrantStatus,
-) -> Result<AccessGrant> {
-    let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
-    let patch = status_patch(grant, status)?;
-    call(
-        "writing status",
-        api.patch_status(&grant.name_any(), &patch_params(), &patch),
-    )
-    .await
+    ]))
+    .map_err(|_| Error::Incomplete("the status can't be written as JSON"))?;
+    let patch = Patch::Json::<()>(operations);
+    let what = format!("writing status of {} {}", K::kind(&()), object.name_any());
+    call(what, api.patch_status(&object.name_any(), &patch_params(), &patch)).await
 }
 
 /// Sets the finalizers of an object, if it is still the one that was looked at.

@@ -16,6 +16,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use tokio::sync::Notify;
 
+use super::attempts::Attempts;
 use super::enrolments::Enrolments;
 use super::index::Index;
 use super::lock;
@@ -23,9 +24,11 @@ use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
 use crate::api::names::ANNOTATION_GRANT;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
+use crate::domain::ownership::{self, Owners};
 
 /// An object that may not be readable: then its metadata is all that is known.
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
+
 /// What the cache tells of: whatever is to be looked at.
 pub struct Queues {
     /// Grants, for the issuing lane.
@@ -82,8 +85,8 @@ pub struct Cache {
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, String>>,
     senders: Senders,
-    /// Grants for which an attempt failed, by UID, and until when none is made again; a change of the grant ends the pause.
-    paused: Mutex<HashMap<String, std::time::Instant>>,
+    /// Attempts to issue or rotate that failed.
+    pub(crate) attempts: Attempts,
     /// What of each grant matters to its reconcile, as it was last seen.
     grant_shapes: Mutex<HashMap<Key, GrantShape>>,
     /// What of each integration matters to its grants, as it was last seen.
@@ -171,7 +174,7 @@ impl Cache {
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
             senders,
-            paused: Mutex::default(),
+            attempts: Attempts::default(),
             grant_shapes: Mutex::default(),
             integration_shapes: Mutex::default(),
             deleted_owners: Mutex::default(),
@@ -231,7 +234,7 @@ impl Cache {
         }
     }
 
-    /// Every grant, integration and decision is looked at.
+    /// Every grant, integration, decision and enrolment is looked at.
     pub(crate) fn enqueue_all(&self) {
         if !self.is_known() {
             // The closing lane needs no more than what is there.
@@ -247,6 +250,7 @@ impl Cache {
         for decision in self.decisions.state() {
             let _ = self.senders.decisions.unbounded_send(key_of(decision.as_ref()));
         }
+        self.enrolment_changed.notify_one();
     }
 
     pub(crate) fn enqueue_key(&self, key: &Key) {
@@ -308,24 +312,57 @@ impl Cache {
         }
     }
 
-    /// The names of an integration's grants, and their namespace.
-    pub(crate) fn grants_of(&self, integration: &Key) -> Vec<Key> {
-        lock(&self.referrers).grants.of(integration)
+    /// The grants of an integration.
+    pub(crate) fn grants_of(&self, integration: &Key) -> Vec<Arc<Guarded<AccessGrant>>> {
+        let keys = lock(&self.referrers).grants.of(integration);
+        keys.iter()
+            .filter_map(|(namespace, name)| self.grants.get(&ObjectRef::new(name).within(namespace)))
+            .collect()
     }
 
     /// The decisions about a subject.
-    pub(crate) fn decisions_of(&self, kind: SubjectKind, subject: &Key) -> Vec<Arc<Guarded<AccessDecision>>> {
+    fn decisions_of(&self, kind: SubjectKind, subject: &Key) -> Vec<Arc<Guarded<AccessDecision>>> {
         let keys = lock(&self.referrers).decisions.of(&(kind, subject.clone()));
         keys.iter()
             .filter_map(|(namespace, name)| self.decisions.get(&ObjectRef::new(name).within(namespace)))
             .collect()
     }
 
+    /// The decisions about a grant or its integration.
+    pub(crate) fn decisions_about(&self, grant: &AccessGrant) -> Vec<Arc<Guarded<AccessDecision>>> {
+        let mut decisions = self.decisions_of(SubjectKind::AccessGrant, &key_of(grant));
+        decisions.extend(self.decisions_of(SubjectKind::PartnerIntegration, &mapping::integration_of(grant)));
+        decisions
+    }
+
+    /// The integration that a grant refers to.
+    pub(crate) fn integration_of(&self, grant: &AccessGrant) -> Option<Arc<Guarded<PartnerIntegration>>> {
+        let (namespace, name) = mapping::integration_of(grant);
+        self.integrations.get(&ObjectRef::new(&name).within(&namespace))
+    }
+
+    /// The owners of an integration that are there.
+    pub(crate) fn owners_of(&self, integration: &PartnerIntegration) -> Vec<Arc<Guarded<AccessOwner>>> {
+        let names = ownership::names(integration).into_iter();
+        names
+            .filter_map(|name| self.owners.get(&ObjectRef::new(name)))
+            .collect()
+    }
+
     fn enqueue_grants_of(&self, integration: &Key) {
-        for grant in self.grants_of(integration) {
+        let grants = lock(&self.referrers).grants.of(integration);
+        for grant in grants {
             self.enqueue_key(&grant);
         }
     }
+}
+
+/// The owners that can be read, by name.
+pub(crate) fn by_name(owners: &[Arc<Guarded<AccessOwner>>]) -> Owners<'_> {
+    let readable = owners.iter().filter_map(|owner| owner.0.as_ref().ok());
+    readable
+        .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
+        .collect()
 }
 
 /// Namespace and name of an object.

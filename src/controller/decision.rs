@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
 
-use super::apply::{Result, call, patch_params, status_patch};
+use super::apply::write_status;
 use super::mapping::{self, Key};
 use super::{Context, now};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, SubjectKind};
@@ -53,10 +53,6 @@ async fn look(context: &Context, decision: &AccessDecision) {
             Some(integration) if integration.0.is_err() => tell(context, decision, Subject::Unreadable).await,
             Some(_) => {
                 let grants = cache.grants_of(&key);
-                let grants: Vec<_> = grants
-                    .iter()
-                    .filter_map(|(namespace, name)| cache.grants.get(&ObjectRef::new(name).within(namespace)))
-                    .collect();
                 let grants: Vec<&AccessGrant> = grants.iter().filter_map(|it| it.0.as_ref().ok()).collect();
                 tell(context, decision, Subject::Integration(&grants)).await;
             }
@@ -69,7 +65,7 @@ async fn tell(context: &Context, cached: &AccessDecision, subject: Subject<'_>) 
     let Some(status) = plan(&decision, subject, now()) else {
         return;
     };
-    match write(context, &decision, &status).await {
+    match write_status(context, decision.as_ref(), &status).await {
         Ok(written) => context.decisions_written.remember(written),
         // It was deleted, or somebody wrote: the watch tells of it.
         Err(error) if error.is_gone() => {}
@@ -78,16 +74,4 @@ async fn tell(context: &Context, cached: &AccessDecision, subject: Subject<'_>) 
             tracing::warn!(%error, namespace, name, "a decision could not be told whether it counts");
         }
     }
-}
-
-async fn write(
-    context: &Context,
-    decision: &AccessDecision,
-    status: &crate::api::v1alpha1::AccessDecisionStatus,
-) -> Result<AccessDecision> {
-    let api: Api<AccessDecision> = Api::namespaced(context.client.clone(), &decision.namespace().unwrap_or_default());
-    let patch = status_patch(decision, status)?;
-    let params = patch_params();
-    let write = api.patch_status(decision.metadata.name.as_deref().unwrap_or_default(), &params, &patch);
-    call("writing status of an AccessDecision", write).await
 }

@@ -11,13 +11,14 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::apply::{self, Error, Result};
+use super::attempts::FIRST_PAUSE;
 use super::cache::Guarded;
-use super::observe::{Judgement, World, is_within_reach};
-use super::{Context, decision, issue, lock, now, until};
-use crate::api::conditions::{Reason, types};
+use super::observe::{Judgement, World, is_within_reach, reached};
+use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
+use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
 use crate::domain::approval::Confirmation;
-use crate::domain::conditions::{self, Desired};
+use crate::domain::conditions;
 use crate::domain::verdict::Verdict;
 use crate::plan::{Step, announcement};
 
@@ -25,28 +26,17 @@ use crate::plan::{Step, announcement};
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// What the API server refuses for good is tried again this often, and whenever something changes.
 const REFUSED: Duration = Duration::from_mins(1);
-/// Whoever begins to lead looks at every grant; a gap too short to be told of must not cost a grant its timer.
-const NOT_LEADING: Duration = Duration::from_mins(1);
 /// An object that can't be read is looked at this often.
 const UNREADABLE: Duration = Duration::from_mins(1);
-/// The first pause after an error; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause after an error: at most 20 calls a minute for one object.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Brings one grant a step further.
 pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
-    if !context.is_leader() {
-        return Ok(Action::requeue(NOT_LEADING));
-    }
     let uid = object.uid().unwrap_or_default();
     let action = match &object.0 {
         Ok(grant) => step(&context, context.grants_written.newest(Arc::new(grant.clone()))).await?,
         Err(invalid) => unreadable(&context, invalid).await?,
     };
-    if context.cache.paused_for(&uid).is_none() {
-        lock(&context.failures).remove(&uid);
-    }
+    context.cache.attempts.went_well(&uid);
     Ok(action)
 }
 
@@ -69,7 +59,7 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
 
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {
     let Judgement { verdict, plan, at } = judgement;
-    let paused = context.cache.paused_for(&world.grant.uid().unwrap_or_default());
+    let paused = context.cache.attempts.left(&world.grant.uid().unwrap_or_default());
     let written = match &plan.step {
         Step::Rest => None,
         Step::Finish => {
@@ -106,7 +96,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         Some(Ok(grant)) => told(context, &world.grant, grant).await,
         Some(Err(error)) => return refused(context, world, verdict, error).await,
         None if world.grant.status.as_ref() != Some(&plan.status) => {
-            let grant = apply::write_status(context, &world.grant, &plan.status).await?;
+            let grant = apply::write_status(context, world.grant.as_ref(), &plan.status).await?;
             told(context, &world.grant, grant).await;
         }
         None if plan.step == Step::Rest => return Ok(Action::requeue(until(at.plus(plan.again_in)))),
@@ -176,14 +166,7 @@ pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, error: &Error, cont
         // Somebody wrote: the watch tells of it.
         return Action::requeue(FIRST_PAUSE);
     }
-    let mut failures = lock(&context.failures);
-    let count = failures.entry(object.uid().unwrap_or_default()).or_insert(0_u32);
-    let pause = FIRST_PAUSE
-        .saturating_mul(2_u32.saturating_pow(*count))
-        .min(LONGEST_PAUSE);
-    *count = count.saturating_add(1);
-    context.cache.pause(&object.uid().unwrap_or_default(), pause);
-    Action::requeue(pause)
+    Action::requeue(context.cache.attempts.failed(&object.uid().unwrap_or_default()))
 }
 
 /// Keeps what was written, and publishes what changed by it.
@@ -202,7 +185,7 @@ async fn newest_of(context: &Context, grant: &AccessGrant) -> Result<AccessGrant
     apply::call("reading the grant", api.get(&grant.name_any())).await
 }
 
-/// Says in status what went wrong; what can't be written now is said by the next attempt.
+/// Says in status what went wrong.
 async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reason: Reason, error: &Error) {
     let mut status: AccessGrantStatus = grant.status.clone().unwrap_or_default();
     if reason != Reason::RevocationFailed {
@@ -211,18 +194,9 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
         status.children = Vec::new();
     }
     let mut desired = conditions::of_grant(reason, &error.to_string());
-    desired.push(Desired {
-        type_: types::APPROVED,
-        ..verdict.approved.clone()
-    });
+    desired.push(verdict.approved.clone());
     status.conditions = conditions::merge(&status.conditions, desired, grant.metadata.generation, now());
-    if grant.status.as_ref() == Some(&status) {
-        return;
-    }
-    match apply::write_status(context, grant, &status).await {
-        Ok(written) => told(context, grant, written).await,
-        Err(error) => tracing::warn!(%error, "status could not be written"),
-    }
+    say(context, grant, &status).await;
 }
 
 /// Access is closed, and something of no use without it is left: said as what it is, with the objects kept on record.
@@ -232,10 +206,15 @@ async fn leave(context: &Context, grant: &AccessGrant, planned: &AccessGrantStat
         children: recorded,
         ..planned.clone()
     };
-    if grant.status.as_ref() == Some(&status) {
+    say(context, grant, &status).await;
+}
+
+/// Writes a status beside the ordinary course; what can't be said now is said after the next attempt.
+async fn say(context: &Context, grant: &AccessGrant, status: &AccessGrantStatus) {
+    if grant.status.as_ref() == Some(status) {
         return;
     }
-    match apply::write_status(context, grant, &status).await {
+    match apply::write_status(context, grant, status).await {
         Ok(written) => told(context, grant, written).await,
         Err(error) => tracing::warn!(%error, "status could not be written"),
     }
@@ -252,18 +231,16 @@ async fn confirm(context: &Context, world: &World, unconfirmed: &BTreeSet<String
     }
     Ok(())
 }
+
+/// Whether a decider may approve in every namespace that the grant lies in or reaches.
 async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) -> apply::Result<Confirmation> {
-    let mut namespaces = grant.target_namespaces();
-    namespaces.extend(grant.namespace());
-    namespaces.sort();
-    namespaces.dedup();
     let user = decision
         .spec
         .decided_by
         .as_ref()
         .map(|user| user.0.clone())
         .unwrap_or_default();
-    for namespace in namespaces {
+    for namespace in reached(grant) {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: Some(user.clone()),

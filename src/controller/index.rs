@@ -1,4 +1,4 @@
-//! What was made for grants, and which namespaces let the operator in: kept small, and never behind our own writes.
+//! What was made for grants: kept small, and never behind our own writes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -82,11 +82,7 @@ impl Index {
             return;
         }
         inner.stamp += 1;
-        let grant_uid = metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(ANNOTATION_GRANT_UID))
-            .cloned();
+        let grant_uid = annotation(ANNOTATION_GRANT_UID).cloned();
         let key = (kind, child.namespace.clone(), child.name.clone());
         let entry = Entry {
             child,

@@ -267,7 +267,7 @@ pub(crate) async fn rotate(
         recorded(ChildKind::ServiceAccount)?,
         recorded(ChildKind::DeliverySecret)?,
     );
-    let grant = write_status(context, &world.grant, claim).await?;
+    let grant = write_status(context, world.grant.as_ref(), claim).await?;
     let site = Site {
         grant: &grant,
         activation: identity.activation,

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "imperative shell")]
 
 pub(crate) mod apply;
+mod attempts;
 pub(crate) mod cache;
 mod credential;
 mod decision;
@@ -42,6 +43,9 @@ use written::Written;
 
 pub use cache::{Cache, Pending, Queues};
 
+/// Whoever begins to lead looks at everything; a gap too short to be told of must not cost an object its timer.
+const NOT_LEADING: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// What the operator is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -74,8 +78,6 @@ pub struct Context {
     pub(crate) probe: probe::Probe,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) metrics: Metrics,
-    /// How often in a row the reconcile of a grant failed, by UID.
-    pub(crate) failures: Mutex<HashMap<String, u32>>,
     swept: AtomicBool,
 }
 
@@ -99,7 +101,7 @@ impl Context {
         let uids = |all: Vec<Option<String>>| all.into_iter().flatten().collect::<HashSet<String>>();
         let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
         self.grants_written.retain(&grants);
-        lock(&self.failures).retain(|uid, _| grants.contains(uid));
+        self.cache.attempts.retain(&grants);
         let decisions = uids(
             self.cache
                 .decisions
@@ -180,7 +182,6 @@ impl Operator {
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
             metrics: self.metrics.clone(),
-            failures: Mutex::default(),
             swept: AtomicBool::new(false),
         });
         let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
@@ -240,13 +241,16 @@ async fn logged<T, E: std::error::Error + 'static>(outcome: Result<T, controller
     }
 }
 
-/// A reconcile with a span and its measure.
+/// A reconcile with a span and its measure, if this replica leads.
 fn measured<K: kube::ResourceExt>(
     kind: &'static str,
     object: &K,
     context: &Arc<Context>,
     reconcile: impl Future<Output = apply::Result<controller::Action>> + Send + 'static,
 ) -> BoxFuture<'static, apply::Result<controller::Action>> {
+    if !context.is_leader() {
+        return Box::pin(std::future::ready(Ok(controller::Action::requeue(NOT_LEADING))));
+    }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let span = tracing::info_span!("reconcile", kind, namespace, object = name);
     let context = Arc::clone(context);

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::cache::{Cache, Guarded, key_of};
+use super::cache::{Cache, Guarded, by_name};
 use super::{Context, lock, mapping, now};
 use crate::api::conditions::types;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
-    SubjectKind,
 };
 use crate::domain::approval::Confirmation;
-use crate::domain::ownership::Owners;
 use crate::domain::permission;
 use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
 use crate::plan::{Child, Observed, Plan, plan};
@@ -48,10 +46,7 @@ pub(crate) struct Judgement {
 impl World {
     pub(crate) fn of(context: &Context, grant: Arc<AccessGrant>) -> Self {
         let cache = &context.cache;
-        let integration = mapping::integration_of(&grant);
         let reached = reached(&grant);
-        let mut decisions = cache.decisions_of(SubjectKind::AccessGrant, &key_of(grant.as_ref()));
-        decisions.extend(cache.decisions_of(SubjectKind::PartnerIntegration, &integration));
         let roles = grant
             .spec
             .access
@@ -66,11 +61,9 @@ impl World {
             .collect();
         let observed = observed(context, &grant);
         let mut world = Self {
-            integration: cache
-                .integrations
-                .get(&ObjectRef::new(&integration.1).within(&integration.0)),
+            integration: cache.integration_of(&grant),
             owners: cache.owners.state(),
-            decisions,
+            decisions: cache.decisions_about(&grant),
             policies: cache.policies.state(),
             namespaces: reached.iter().filter_map(|name| namespace(cache, name)).collect(),
             cluster_roles,
@@ -107,12 +100,7 @@ impl World {
     }
 
     pub(crate) fn judge(&self, context: &Context) -> Judgement {
-        let owners: Owners<'_> = self
-            .owners
-            .iter()
-            .filter_map(|it| it.0.as_ref().ok())
-            .map(|owner| (owner.metadata.name.as_deref().unwrap_or_default(), owner))
-            .collect();
+        let owners = by_name(&self.owners);
         let decisions = self.decisions();
         let policies: Vec<&AccessPolicy> = self.policies.iter().filter_map(|it| it.0.as_ref().ok()).collect();
         let confirmations = confirmations(context, &decisions);
@@ -156,7 +144,7 @@ fn confirmations(context: &Context, decisions: &[&AccessDecision]) -> BTreeMap<S
 }
 
 /// Every namespace that the grant lies in or reaches.
-fn reached(grant: &AccessGrant) -> BTreeSet<String> {
+pub(crate) fn reached(grant: &AccessGrant) -> BTreeSet<String> {
     let mut reached: BTreeSet<String> = grant.target_namespaces().into_iter().collect();
     reached.extend(grant.namespace());
     reached
@@ -220,13 +208,6 @@ fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
         conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
     };
     let siblings = cache.grants_of(&mapping::integration_of(grant));
-    let siblings = siblings.iter().filter_map(|(namespace, name)| {
-        let sibling = cache.grants.get(&ObjectRef::new(name).within(namespace))?;
-        sibling
-            .0
-            .as_ref()
-            .ok()
-            .map(|it| is_active(it) && rank(it) < rank(grant))
-    });
-    siblings.filter(|is_earlier| *is_earlier).count()
+    let siblings = siblings.iter().filter_map(|it| it.0.as_ref().ok());
+    siblings.filter(|it| is_active(it) && rank(it) < rank(grant)).count()
 }

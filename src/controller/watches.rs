@@ -94,8 +94,7 @@ async fn follow<K>(
             }
             watcher::Event::Apply(object) => {
                 if let Some((kind, content)) = judge(&object) {
-                    cache.index.put(&source, kind, object.meta(), content);
-                    cache.enqueue_of(&object, true);
+                    seen(&cache, &source, kind, &object, content);
                 }
             }
             watcher::Event::InitApply(object) => {
@@ -105,13 +104,24 @@ async fn follow<K>(
             }
             watcher::Event::Delete(object) => {
                 if let Some((kind, _)) = judge(&object) {
-                    cache.index.remove(kind, object.meta());
-                    cache.enqueue_of(&object, false);
-                    cache.enrolment_changed.notify_one();
+                    went(&cache, kind, &object);
                 }
             }
         }
     }
+}
+
+/// A child was made or altered.
+fn seen(cache: &Cache, source: &str, kind: ChildKind, object: &impl kube::ResourceExt, content: String) {
+    cache.index.put(source, kind, object.meta(), content);
+    cache.enqueue_of(object, true);
+}
+
+/// A child is gone, perhaps the last of a namespace that is left.
+fn went(cache: &Cache, kind: ChildKind, object: &impl kube::ResourceExt) {
+    cache.index.remove(kind, object.meta());
+    cache.enqueue_of(object, false);
+    cache.enrolment_changed.notify_one();
 }
 
 /// RoleBindings are children of ours, or enrol a namespace, or are nothing to us.
@@ -146,19 +156,13 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
                 cache.enrolments.complete();
                 cache.synced(SOURCE, begun);
                 cache.listed(SOURCE);
-                cache.enrolment_changed.notify_one();
             }
             watcher::Event::Apply(binding) if is_reserved(&binding) => {
                 let content = binding_content(&binding);
-                cache.index.put(SOURCE, ChildKind::RoleBinding, binding.meta(), content);
-                cache.enqueue_of(&binding, true);
+                seen(&cache, SOURCE, ChildKind::RoleBinding, &binding, content);
             }
             watcher::Event::Apply(binding) => changed(&cache, &binding, Enrolment::of(&binding, &settings)),
-            watcher::Event::Delete(binding) if is_reserved(&binding) => {
-                cache.index.remove(ChildKind::RoleBinding, binding.meta());
-                cache.enqueue_of(&binding, false);
-                cache.enrolment_changed.notify_one();
-            }
+            watcher::Event::Delete(binding) if is_reserved(&binding) => went(&cache, ChildKind::RoleBinding, &binding),
             watcher::Event::Delete(binding) => changed(&cache, &binding, None),
         }
     }

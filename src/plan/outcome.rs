@@ -2,7 +2,7 @@
 
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessGrantStatus, ChildRef, Instant};
-use crate::domain::conditions::{self, Desired};
+use crate::domain::conditions;
 use crate::domain::digest::CREDENTIAL;
 use crate::domain::lifetime;
 use crate::domain::verdict::Verdict;
@@ -74,9 +74,7 @@ fn deliver(status: &mut AccessGrantStatus, until: Instant, minted: &Minted) {
 
 fn settle(mut status: AccessGrantStatus, verdict: &Verdict, now: Instant) -> AccessGrantStatus {
     let mut desired = conditions::of_grant(Reason::Issued, &verdict.message);
-    desired.push(Desired {
-        ..verdict.approved.clone()
-    });
+    desired.push(verdict.approved.clone());
     status.conditions = conditions::merge(&status.conditions, desired, status.observed_generation, now);
     status
 }

@@ -4,7 +4,7 @@ use super::children::{Expected, Site};
 use super::{Child, Issue, LOOK_AGAIN, Observed, Plan, REACTIVATE_AFTER, Rotate, Step, summary};
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, CredentialStatus, Identity, Instant, PreviousCredential};
-use crate::domain::conditions::{self, Desired};
+use crate::domain::conditions;
 use crate::domain::digest::CREDENTIAL;
 use crate::domain::verdict::{Access, Facts, Verdict};
 use crate::domain::{lifetime, names};
@@ -322,9 +322,7 @@ impl Planner<'_> {
     fn done(&self, step: Step, mut status: AccessGrantStatus, reason: Reason, message: &str) -> Plan {
         let generation = self.facts.grant.metadata.generation;
         let mut desired = conditions::of_grant(reason, message);
-        desired.push(Desired {
-            ..self.verdict.approved.clone()
-        });
+        desired.push(self.verdict.approved.clone());
         status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
         status.observed_generation = generation;
         status.summary = Some(summary::of(self.facts, &status));

@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::{Cache, GrantShape, Guarded, Shape, key_of, lock};
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, PartnerIntegration, SubjectKind};
-use crate::controller::mapping::{self, Key};
+use crate::controller::mapping;
 
 /// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
 impl Cache {
@@ -26,7 +26,7 @@ impl Cache {
             // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own
             // pace where something failed.
             if self.is_another_grant(object) {
-                lock(&self.paused).remove(&object.uid().unwrap_or_default());
+                self.attempts.lift(&object.uid().unwrap_or_default());
                 self.enqueue_key(&key_of(object));
             } else {
                 let _ = self.senders.closing.unbounded_send(key_of(object));
@@ -43,22 +43,6 @@ impl Cache {
         if let Ok(grant) = &object.0 {
             self.enqueue_grants_of(&mapping::integration_of(grant));
         }
-    }
-
-    /// No attempt to issue or rotate is made for so long: its own traces would have the next one follow at once.
-    pub(crate) fn pause(&self, grant_uid: &str, pause: std::time::Duration) {
-        lock(&self.paused).insert(grant_uid.to_owned(), std::time::Instant::now() + pause);
-    }
-
-    /// For how much longer nothing is attempted.
-    pub(crate) fn paused_for(&self, grant_uid: &str) -> Option<std::time::Duration> {
-        let mut paused = lock(&self.paused);
-        let until = paused.get(grant_uid)?;
-        let left = until.checked_duration_since(std::time::Instant::now());
-        if left.is_none() {
-            paused.remove(grant_uid);
-        }
-        left.filter(|left| !left.is_zero())
     }
 
     fn is_another_grant(&self, object: &Guarded<AccessGrant>) -> bool {
@@ -137,25 +121,23 @@ impl Cache {
     ///
     /// Of other sources nothing may be forgotten: what they are just listing is noted already, and not in their stores yet.
     pub(crate) fn listed(&self, source: &str) {
-        {
-            let mut referrers = lock(&self.referrers);
-            let at = |(namespace, name): &Key| (namespace.clone(), name.clone());
-            match source {
-                "accessgrants" => referrers.grants.retain(|key| {
-                    let (namespace, name) = at(key);
-                    self.grants.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-                }),
-                "accessdecisions" => referrers.decisions.retain(|key| {
-                    let (namespace, name) = at(key);
-                    self.decisions.get(&ObjectRef::new(&name).within(&namespace)).is_some()
-                }),
-                _ => {}
-            }
+        let mut referrers = lock(&self.referrers);
+        match source {
+            "accessgrants" => referrers.grants.retain(|(namespace, name)| {
+                let grant = ObjectRef::new(name).within(namespace);
+                self.grants.get(&grant).is_some()
+            }),
+            "accessdecisions" => referrers.decisions.retain(|(namespace, name)| {
+                let decision = ObjectRef::new(name).within(namespace);
+                self.decisions.get(&decision).is_some()
+            }),
+            _ => {}
         }
+        drop(referrers);
         self.enqueue_all();
     }
 
-    /// Enrolments per namespace that give the operator what an enrolment gives, those that are ending included.
+    /// Whether a ClusterRole enrols a namespace where it is bound to the operator.
     pub(crate) fn is_enrolment(&self, cluster_role: &str) -> bool {
         let role = self.cluster_roles.get(&ObjectRef::new(cluster_role));
         role.is_some_and(|role| role.labels().contains_key(LABEL_ENROLMENT))
