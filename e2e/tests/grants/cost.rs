@@ -44,9 +44,6 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     tenant.grant("reader", json!({})).await?;
     tenant.wait_reason("reader", "AwaitingApproval").await?;
 
-    let mark = cp.audit()?.mark()?;
-    tenant.approve("reader", json!({})).await?;
-    tenant.wait_reason("reader", "Issued").await?;
     let settled = |text: &'static str| {
         let (cp, operator) = (&cp, &operator);
         async move {
@@ -61,6 +58,21 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
             .await
         }
     };
+    // What is due before: the event of the wait follows its status, and the enrolment is held for all grants at once.
+    settled("AwaitingApproval").await?;
+    eventually("the enrolment to be held", LIMIT, || async {
+        let binding = api(&tenant.root, "RoleBinding", "cost").get("enrolment").await?;
+        let held = binding.metadata.finalizers.unwrap_or_default();
+        Ok(held
+            .iter()
+            .any(|name| name == "wayleave.dev/close-access")
+            .then_some(()))
+    })
+    .await?;
+
+    let mark = cp.audit()?.mark()?;
+    tenant.approve("reader", json!({})).await?;
+    tenant.wait_reason("reader", "Issued").await?;
     settled("Issued").await?;
     wait_told(&tenant).await?;
     let (beside, issue) = apart(calls(&cp, mark)?);
