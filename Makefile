@@ -47,5 +47,5 @@ generate: tools ## write crds/ and the chart's copy from the types
 	$(CARGO) run --locked --bin crdgen crds charts/wayleave/files/crds
 
 .PHONY: clean
-clean: tools ## remove what was built here
+clean: ## remove what was built here
 	$(CARGO) clean

@@ -10,6 +10,7 @@
 //! | [`mod@install`] | the charts, as a platform team would install them |
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`demo`] | the story that `make demo` plays |
+//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server |
 //! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
@@ -30,6 +31,7 @@ pub mod control_plane;
 pub mod demo;
 pub mod eventually;
 pub mod existing;
+pub mod faults;
 pub mod install;
 pub mod kubeconfig;
 pub mod operator;
@@ -43,6 +45,7 @@ pub mod workdir;
 pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Part};
 pub use eventually::eventually;
+pub use faults::{Fault, Faults};
 pub use install::{InstallOptions, install, install_with};
 
 pub use operator::{Operator, OperatorOptions};

@@ -11,6 +11,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use k8s_openapi::ByteString;
 use kube::client::ClientBuilder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tower::timeout::TimeoutLayer;
 use tracing_subscriber::EnvFilter;
 use wayleave::api::names::IDENTITY_NAMESPACE;
 use wayleave::controller::leader::{Alone, Election, Leadership, LeaseSettings};
@@ -20,6 +21,8 @@ use wayleave::server::{self, Shown};
 
 /// How long a graceful stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
+/// The longest that a call about the lease may take.
+const ELECTION_DEADLINE: Duration = Duration::from_secs(4);
 /// The exit code after a second signal, as a shell gives it to what was interrupted.
 const INTERRUPTED: i32 = 130;
 
@@ -63,6 +66,7 @@ struct Args {
         value_name = "URL",
         default_value = "",
         hide_default_value = true,
+        value_parser = partner_server,
         help_heading = "Who and where"
     )]
     partner_server: String,
@@ -132,6 +136,11 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     start_log(&args);
+    anyhow::ensure!(
+        args.namespace != args.identity_namespace,
+        "--namespace and --identity-namespace are both {}: partners' identities need a namespace of their own",
+        args.namespace
+    );
     let signals = Signals::new().context("signals can't be received")?;
     let listener = server::bind(args.listen).await?;
     let mut config = kube::Config::infer().await.context("finding the API server")?;
@@ -145,18 +154,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Connections of its own for the closing lane: nothing queues before a denial.
     let closing_client = client(config.clone())?;
     let settings = settings(&args, &config)?;
+    let election_client = election_client(config.clone(), &metrics)?;
     let client = client(config)?;
     let (cache, pending, queues) = Cache::new();
     let registry = metrics.registry(Arc::clone(&cache));
     let shown = Shown {
         cache: Arc::clone(&cache),
+        metrics: metrics.clone(),
         registry,
     };
     let serving = tokio::spawn(server::serve(listener, shown));
     let identity = identity(&args);
     let election = args
         .leader_election
-        .then(|| Election::start(&client, lease(&args, &identity)));
+        .then(|| Election::start(&election_client, &client, lease(&args, &identity)));
     let leadership: Arc<dyn Leadership> = match &election {
         Some(election) => election.leadership.clone(),
         None => Arc::new(Alone::default()),
@@ -200,6 +211,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     outcome
 }
 
+/// A client that gives every call up in time for another before the lease ends.
+fn election_client(config: kube::Config, metrics: &Metrics) -> anyhow::Result<kube::Client> {
+    let builder = ClientBuilder::try_from(config).context("making a client")?;
+    let builder = builder.with_layer(&TimeoutLayer::new(ELECTION_DEADLINE));
+    Ok(builder.with_layer(&metrics.layer()).build())
+}
+
 fn start_log(args: &Args) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter(&args.log_level))
@@ -212,9 +230,24 @@ fn start_log(args: &Args) {
 
 /// The filter asked for. The client's own words on replies that it can't read quote them, and a reply can hold a token.
 fn filter(level: &str) -> EnvFilter {
-    let mute = ["kube_client::client=error", "kube_client::client::builder=error"];
+    let mute = [
+        "kube_client::client=error",
+        "kube_client::client::builder=error",
+        // Its span says of every reconcile what ours says.
+        "kube_runtime::controller=warn",
+    ];
     let mute = mute.into_iter().filter_map(|directive| directive.parse().ok());
     mute.fold(EnvFilter::new(level), EnvFilter::add_directive)
+}
+
+fn partner_server(text: &str) -> Result<String, String> {
+    let is_server =
+        |url: &http::Uri| url.scheme_str() == Some("https") && url.host().is_some_and(|host| !host.is_empty());
+    let parsed = text.parse().ok().filter(|url| is_server(url) && url.query().is_none());
+    if text.is_empty() || parsed.is_some() {
+        return Ok(text.to_owned());
+    }
+    Err("not an https URL such as https://api.example:6443".to_owned())
 }
 
 fn log_level(text: &str) -> Result<String, String> {

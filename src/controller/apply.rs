@@ -70,11 +70,6 @@ impl Error {
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_forbidden)
     }
-
-    /// Somebody wrote since we looked.
-    pub(crate) fn is_conflict(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_conflict)
-    }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -49,6 +49,9 @@ struct Senders {
     closing: UnboundedSender<Key>,
 }
 
+/// A watch that fails is tried again, and its fault told again, well within this.
+const TOLD_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Every source that must be known before anything is decided.
 pub(crate) const SOURCES: [&str; 11] = [
     "accessgrants",
@@ -83,7 +86,7 @@ pub struct Cache {
     referrers: Mutex<CacheReferrers>,
     is_known: AtomicBool,
     /// Why a source could not be read, the last time.
-    troubles: Mutex<HashMap<String, String>>,
+    troubles: Mutex<HashMap<String, Trouble>>,
     senders: Senders,
     /// Attempts to issue or rotate that failed.
     pub(crate) attempts: Attempts,
@@ -93,6 +96,15 @@ pub struct Cache {
     integration_shapes: Mutex<HashMap<Key, Shape>>,
     /// UIDs of AccessOwners that were seen deleted.
     pub(crate) deleted_owners: Mutex<HashSet<String>>,
+}
+
+/// Why a source could not be read, when it was last tried.
+#[derive(Debug)]
+struct Trouble {
+    words: String,
+    at: std::time::Instant,
+    /// It does not pass by itself: a kind that is not served, a right that is missing.
+    lasts: bool,
 }
 
 /// What tells two states of an object apart but for status and labels.
@@ -197,11 +209,24 @@ impl Cache {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let troubles = lock(&self.troubles);
+        let unsynced = self.unsynced();
         let line = |source: &str| {
             let trouble = troubles.get(source);
-            trouble.cloned().unwrap_or_else(|| format!("{source} are not read yet"))
+            trouble.map_or_else(|| format!("{source} are not read yet"), |trouble| trouble.words.clone())
         };
-        self.unsynced().into_iter().map(line).collect()
+        let mut lines: Vec<String> = unsynced.iter().map(|source| line(source)).collect();
+        // What was read once may be taken away. Watches that work again don't say so: a fault is told again while it lasts.
+        let is_lost = |source: &str, trouble: &Trouble| {
+            trouble.lasts
+                && trouble.at.elapsed() < TOLD_AGAIN
+                && SOURCES.contains(&source)
+                && !unsynced.contains(&source)
+        };
+        let lost = troubles.iter().filter(|(source, trouble)| is_lost(source, trouble));
+        let first = lines.len();
+        lines.extend(lost.map(|(_, trouble)| trouble.words.clone()));
+        lines[first..].sort_unstable();
+        lines
     }
 
     /// A source could not be read.
@@ -217,7 +242,12 @@ impl Cache {
             403 => format!("{kind} can't be read: the operator was not given the right to list and watch them"),
             _ => format!("{kind} can't be read: {error}"),
         };
-        lock(&self.troubles).insert(source.to_owned(), words);
+        let trouble = Trouble {
+            words,
+            at: std::time::Instant::now(),
+            lasts: matches!(code, 401 | 403 | 404),
+        };
+        lock(&self.troubles).insert(source.to_owned(), trouble);
     }
 
     /// Whether everything was read once: before that nothing is decided.
@@ -248,9 +278,14 @@ impl Cache {
             self.enqueue_integration(&key_of(integration.as_ref()));
         }
         for decision in self.decisions.state() {
-            let _ = self.senders.decisions.unbounded_send(key_of(decision.as_ref()));
+            self.enqueue_decision(key_of(decision.as_ref()));
         }
         self.enrolment_changed.notify_one();
+    }
+
+    /// A decision is looked at by itself.
+    pub(crate) fn enqueue_decision(&self, key: Key) {
+        let _ = self.senders.decisions.unbounded_send(key);
     }
 
     pub(crate) fn enqueue_key(&self, key: &Key) {

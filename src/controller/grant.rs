@@ -11,7 +11,6 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
 use super::apply::{self, Error, Result};
-use super::attempts::FIRST_PAUSE;
 use super::cache::Guarded;
 use super::observe::{Judgement, World, is_within_reach, reached};
 use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
@@ -53,8 +52,8 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         return Ok(Action::requeue(NOT_LEADING));
     }
     let done = act(context, &world, &judgement).await;
-    decision::settle(context, &world.decisions(), &judgement.verdict).await;
-    unanswered.and(done)
+    let settled = decision::settle(context, &world.decisions(), &judgement.verdict).await;
+    unanswered.and(settled).and(done)
 }
 
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {
@@ -94,7 +93,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
     }
     match written {
         Some(Ok(grant)) => told(context, &world.grant, grant).await,
-        Some(Err(error)) => return refused(context, world, verdict, error).await,
+        Some(Err(error)) => return refused(context, world, judgement, error).await,
         None if world.grant.status.as_ref() != Some(&plan.status) => {
             let grant = apply::write_status(context, world.grant.as_ref(), &plan.status).await?;
             told(context, &world.grant, grant).await;
@@ -114,12 +113,21 @@ async fn let_go(context: &Context, grant: &AccessGrant) -> Result<Action> {
 }
 
 /// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.
-async fn refused(context: &Context, world: &World, verdict: &Verdict, error: Error) -> Result<Action> {
+async fn refused(context: &Context, world: &World, judgement: &Judgement, error: Error) -> Result<Action> {
+    let Judgement { verdict, plan, .. } = judgement;
     let reason = match &error {
         Error::NameConflict(_) => Reason::NameConflict,
         Error::CeilingExceeded { .. } => Reason::CeilingExceeded,
         Error::TokenTooLong(_) => Reason::Issuing,
-        _ => return Err(error),
+        _ => {
+            if matches!(plan.step, Step::Issue(_)) {
+                context
+                    .cache
+                    .attempts
+                    .at_issuing(&world.grant.uid().unwrap_or_default());
+            }
+            return Err(error);
+        }
     };
     let is_live = verdict
         .kept
@@ -161,11 +169,7 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
 }
 
 /// What follows an error: a pause that grows, and a look at everything anew.
-pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, error: &Error, context: Arc<Context>) -> Action {
-    if error.is_conflict() {
-        // Somebody wrote: the watch tells of it.
-        return Action::requeue(FIRST_PAUSE);
-    }
+pub(crate) fn after_error(object: Arc<Guarded<AccessGrant>>, _: &Error, context: Arc<Context>) -> Action {
     Action::requeue(context.cache.attempts.failed(&object.uid().unwrap_or_default()))
 }
 

@@ -97,9 +97,9 @@ pub struct Election {
 }
 
 impl Election {
-    /// Stands for election from now on.
+    /// Stands for election from now on. `client` has a deadline for every call, which a watch can't have: that goes by `watching`.
     #[must_use]
-    pub fn start(client: &Client, settings: LeaseSettings) -> Self {
+    pub fn start(client: &Client, watching: &Client, settings: LeaseSettings) -> Self {
         let leadership = Arc::new(Elected {
             settings,
             holds: AtomicBool::new(false),
@@ -111,7 +111,7 @@ impl Election {
         });
         Self {
             running: tokio::spawn(Arc::clone(&leadership).run(client.clone())),
-            watching: tokio::spawn(Arc::clone(&leadership).watch(client.clone())),
+            watching: tokio::spawn(Arc::clone(&leadership).watch(watching.clone())),
             leadership,
         }
     }

@@ -19,7 +19,7 @@ use tower::{Layer, Service};
 
 use super::cache::Cache;
 use super::now;
-use crate::api::conditions::types;
+use crate::api::conditions::{Reason, types};
 use crate::domain::conditions;
 
 /// Buckets of a reconcile, in seconds.
@@ -126,7 +126,7 @@ impl Metrics {
         self.steps.get_or_create(&Action { action }).inc();
     }
 
-    pub(crate) fn closed(&self, reason: crate::api::conditions::Reason) {
+    pub(crate) fn closed(&self, reason: Reason) {
         let reason = reason.as_str().to_owned();
         self.closings.get_or_create(&ByReason { reason }).inc();
     }
@@ -143,6 +143,12 @@ impl Metrics {
         self.proved.set(i64::from(proved));
         let skew = i32::try_from(skew.unwrap_or_default()).unwrap_or(i32::MAX);
         self.skew.set(f64::from(skew));
+    }
+
+    /// The admission policies were seen to hold, the last time.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        self.proved.get() == 1
     }
 
     /// Counts the answers to a client's calls.
@@ -178,7 +184,8 @@ impl Collector for Grants {
                 .spec
                 .expires_at
                 .min(status.active_until.unwrap_or(grant.spec.expires_at));
-            overdue += i64::from(is_active && ended < now());
+            let failed = reason == Reason::RevocationFailed.as_str();
+            overdue += i64::from(failed || is_active && ended < now());
         }
         let help = "Grants by the reason of their Active condition";
         let mut family = encoder.encode_descriptor("grants", help, None, MetricType::Gauge)?;
@@ -252,12 +259,29 @@ where
             "DELETE" => "DELETE",
             _ => "other",
         };
-        let (answer, calls) = (self.inner.call(request), self.calls.clone());
+        let answer = self.inner.call(request);
+        let counted = OneCall {
+            calls: self.calls.clone(),
+            call: Call { verb, code: 0 },
+        };
         Box::pin(async move {
+            // The whole of it, or only its code would be moved in here.
+            let mut counted = counted;
             let answer = answer.await;
-            let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-            calls.get_or_create(&Call { verb, code }).inc();
+            counted.call.code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
             answer
         })
+    }
+}
+
+/// Counts one call when it is over: answered, failed, or given up by whoever waited for it.
+struct OneCall {
+    calls: Family<Call, Counter>,
+    call: Call,
+}
+
+impl Drop for OneCall {
+    fn drop(&mut self) {
+        self.calls.get_or_create(&self.call).inc();
     }
 }

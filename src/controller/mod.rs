@@ -221,13 +221,23 @@ impl Operator {
             config(),
         );
         let reconciling = async { tokio::join!(integrations.for_each(logged), grants.for_each(logged)) };
+        let (stopping, mut early) = tokio::sync::oneshot::channel::<()>();
         tasks.spawn(async move {
             shutdown.await;
             let _ = stop.send(true);
+            let _ = stopping.send(());
             std::future::pending().await
         });
+        // Before everything was read nothing is under way, and a controller whose store is not filled never ends.
+        let stopped_early = async {
+            let _ = (&mut early).await;
+            if cache.is_known() {
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             ((), ()) = reconciling => Ok(()),
+            () = stopped_early => Ok(()),
             Some(ended) = tasks.join_next() => anyhow::bail!("a task ended that never should: {ended:?}"),
         }
     }

@@ -41,9 +41,10 @@ pub fn of_grant(before: Option<&AccessGrantStatus>, after: &AccessGrantStatus) -
     }
     let was_active = was.is_some_and(|was| was.status == "True");
     if now.reason == Reason::Issuing.as_str() || now.reason == Reason::Rotating.as_str() {
-        // Under way, and told when it is done; but what was in use ended.
+        // Under way, and told when it is done; but what was in use ended: as somebody asked by changing the grant, or by drift.
+        let was_changed = before.is_some_and(|before| before.observed_generation != after.observed_generation);
         return (was_active && now.status != "True").then(|| Announcement {
-            warning: true,
+            warning: !was_changed,
             reason: ACTIVATION_ENDED.to_owned(),
             action: format!("EndActivation{activation}"),
             note: note(now),
@@ -243,6 +244,12 @@ mod tests {
             (true, "ActivationEnded", "EndActivation3")
         );
         assert!(told.note.contains("was altered"));
+        ended.observed_generation = Some(2);
+        assert_eq!(
+            said(Some(&issued), &ended),
+            normal("ActivationEnded", "EndActivation3"),
+            "the grant was changed"
+        );
         let again = status(Reason::Issued, "in place", 4, 1);
         assert_eq!(said(Some(&ended), &again), normal("Issued", "Activate4"));
     }

@@ -81,7 +81,7 @@ impl Planner<'_> {
         }
         if let Some(not_before) = status.not_before.filter(|at| self.facts.now < *at) {
             forget_access(&mut status);
-            let words = format!("what was made had been altered: a new activation begins at {not_before}");
+            let words = format!("the last activation ended before its time: a new one begins at {not_before}");
             return self.done(Step::Rest, status, Reason::Issuing, &words);
         }
         let lifetime = self.facts.grant.token().lifetime.as_seconds();

@@ -14,14 +14,20 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::controller::Cache;
+use crate::controller::metrics::Metrics;
 
 /// The media type of the Prometheus text format that is written.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Access ends all the same: no reason to be called not ready.
+const UNPROVED: &str = "- nothing is issued: the admission policies were not seen to hold\n";
 
 /// What the server shows.
 pub struct Shown {
     /// Of what `/ready` speaks.
     pub cache: Arc<Cache>,
+    /// What was counted.
+    pub metrics: Metrics,
     /// What `/metrics` holds.
     pub registry: Registry,
 }
@@ -52,7 +58,8 @@ pub async fn serve(listener: TcpListener, shown: Shown) -> anyhow::Result<()> {
 async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
     let missing = shown.cache.missing();
     if missing.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        let held = if shown.metrics.is_proved() { "" } else { UNPROVED };
+        return (StatusCode::OK, format!("ready\n{held}"));
     }
     let mut text = String::from("not ready\n");
     for line in missing {

@@ -1,12 +1,15 @@
-//! Two clusters: in one the operator is stopped, in the other the API server and what stands in it is broken. The tests of
-//! each take turns.
+//! Three clusters: in one the operator is stopped, in one the API server and what stands in it is broken, and in one calls of
+//! the operator are. The tests of each take turns.
 
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::tenant::{LIMIT, Partner, text};
-use wayleave_e2e::{AuditEvents, ControlPlane, Mark, Operator, OperatorOptions, Tenant, eventually, install};
+use wayleave_e2e::{
+    AuditEvents, ControlPlane, Fault, Faults, Mark, Operator, OperatorOptions, Tenant, eventually, install,
+};
 
 /// How the API server knows the operator.
 pub const OPERATOR: &str = "system:serviceaccount:wayleave-system:wayleave";
@@ -44,6 +47,48 @@ pub async fn of_operator() -> Result<Turn> {
 pub async fn of_server() -> Result<Turn> {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     turn(CLUSTER.get_or_try_init(Cluster::start).await?).await
+}
+
+/// A control plane with the chart where each test runs an operator of its own, through a proxy that breaks calls.
+pub struct Breakable {
+    pub cp: &'static ControlPlane,
+    pub faults: Faults,
+    pub operator: Operator,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Breakable {
+    /// With a fault that is there from the operator's start, where one is given.
+    pub async fn start(fault: Option<(Fault, fn(&Call) -> bool)>) -> Result<(Self, Option<Lasting>)> {
+        static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
+        let made = || async {
+            let cp = ControlPlane::start().await?;
+            install(&cp).await?;
+            anyhow::Ok((cp, Mutex::new(())))
+        };
+        let (cp, turn) = CLUSTER.get_or_try_init(made).await?;
+        let turn = turn.lock().await;
+        let faults = Faults::of_operator(cp).await?;
+        let lasting = fault.map(|(fault, chosen)| faults.break_calls(fault, chosen));
+        let operator = OperatorOptions {
+            kubeconfig: Some(faults.kubeconfig().to_owned()),
+            ..options()
+        };
+        let operator = Operator::start(cp, operator).await?;
+        operator.wait_ready().await?;
+        let breakable = Self {
+            cp,
+            faults,
+            operator,
+            _turn: turn,
+        };
+        Ok((breakable, lasting))
+    }
+
+    /// A tenant of its own.
+    pub async fn tenant(&self, ns: &str) -> Result<Tenant<'_>> {
+        Tenant::new(self.cp, ns).await
+    }
 }
 
 async fn turn(cluster: &'static Cluster) -> Result<Turn> {

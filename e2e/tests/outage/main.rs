@@ -8,6 +8,7 @@
 
 mod admission;
 mod cluster;
+mod faults;
 mod operator;
 mod server;
 mod unreadable;

@@ -64,7 +64,7 @@ impl Cache {
 
     pub(crate) fn touch_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
         if is_there && self.is_known() {
-            let _ = self.senders.decisions.unbounded_send(key_of(object));
+            self.enqueue_decision(key_of(object));
         }
         match object.0.as_ref().map(mapping::subject_of) {
             Ok((SubjectKind::AccessGrant, grant)) => self.enqueue_key(&grant),

@@ -123,7 +123,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             hold,
         },
         reason: Reason::Issued,
-        message: format!("access is in place until {until} ({ends_because})"),
+        message: format!("access is in place until {until}, {}", when(ends_because)),
         approved,
         kept: Kept { status },
         terms,
@@ -430,6 +430,15 @@ fn earliest_end(
     ];
     let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
     earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
+}
+
+/// What happens at the earliest end, in words.
+fn when(ends_because: Reason) -> &'static str {
+    match ends_because {
+        Reason::AgreementEnded => "when the agreement ends",
+        Reason::ReviewLapsed => "when the approval lapses",
+        _ => "when the grant expires",
+    }
 }
 
 fn next_change(
