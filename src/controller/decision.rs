@@ -40,15 +40,15 @@ pub(crate) async fn run(context: Arc<Context>, mut changed: UnboundedReceiver<Ke
             continue;
         }
         let found = context.cache.decisions.get(&ObjectRef::new(&name).within(&namespace));
-        if let Some(decision) = found.as_ref().and_then(|it| it.0.as_ref().ok()) {
-            if let Err(error) = look(&context, decision).await {
-                tracing::warn!(%error, namespace, name, "a decision could not be told whether it counts");
-                let context = Arc::clone(&context);
-                tokio::spawn(async move {
-                    tokio::time::sleep(AGAIN).await;
-                    context.cache.enqueue_decision((namespace, name));
-                });
-            }
+        if let Some(decision) = found.as_ref().and_then(|it| it.0.as_ref().ok())
+            && let Err(error) = look(&context, decision).await
+        {
+            tracing::warn!(%error, namespace, name, "a decision could not be told whether it counts");
+            let context = Arc::clone(&context);
+            tokio::spawn(async move {
+                tokio::time::sleep(AGAIN).await;
+                context.cache.enqueue_decision((namespace, name));
+            });
         }
     }
 }

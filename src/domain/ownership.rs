@@ -20,7 +20,7 @@ pub fn missing(integration: &PartnerIntegration, owners: &Owners<'_>) -> Vec<Str
     names(integration)
         .into_iter()
         .filter_map(|name| match owners.get(name) {
-            None => Some(format!("AccessOwner {name} does not exist")),
+            None => Some(format!("AccessOwner {name} does not exist or can't be read")),
             Some(owner) if owner.metadata.deletion_timestamp.is_some() => {
                 Some(format!("AccessOwner {name} is being deleted"))
             }
@@ -89,7 +89,7 @@ mod tests {
         assert!(missing(&integration, &[("alice", &alice), ("bob", &bob)].into()).is_empty());
         assert_eq!(
             missing(&integration, &[("alice", &alice)].into()),
-            ["AccessOwner bob does not exist"]
+            ["AccessOwner bob does not exist or can't be read"]
         );
         bob.spec.active = false;
         assert_eq!(

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::gone(vec![owner("alice")], "AccessOwner bob does not exist")]
+    #[case::gone(vec![owner("alice")], "AccessOwner bob does not exist or can't be read")]
     #[case::inactive({ let mut all = both(); all[1].spec.active = false; all }, "AccessOwner bob is inactive")]
     fn without_an_owner_it_is_stalled_and_says_who_is_missing(#[case] owners: Vec<AccessOwner>, #[case] who: &str) {
         let found = planned(&integration(), &owners, &[], NOW);

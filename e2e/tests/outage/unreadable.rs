@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Instant;
-use wayleave_e2e::tenant::{LIMIT, api, condition, text};
+use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{Turn, made, of_server, reads, uid};
@@ -131,6 +131,66 @@ async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result
         .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, duration("90d"))
         .await?;
     replace(&tenant, definition).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unreadable_owner_is_a_removed_one_and_an_unreadable_approval_is_none() -> Result<()> {
+    let cluster = of_server().await?;
+    let other = cluster.tenant("unreadable-third").await?;
+    other.live(READER, json!({})).await?;
+    let before = other.get_grant(READER).await?;
+
+    let tenant = cluster.tenant("unreadable-owner").await?;
+    let partner = tenant.live(READER, json!({})).await?;
+    let definition = loosen(&tenant, "accessowners", &["spec", "usernames"]).await?;
+    let bob = tenant.owner_name("bob");
+    let usernames = |value: Value| json!({"spec": {"usernames": value}});
+    let owner = async |value: Value| {
+        tenant
+            .patch_as(&tenant.root, "AccessOwner", "", &bob, usernames(value))
+            .await
+    };
+    let cause = eventually("the spoilt owner to be let through", LIMIT, || async {
+        let cause = Instant::now();
+        owner(json!("bob, or somebody else")).await?;
+        Ok(Some(cause))
+    })
+    .await?;
+    partner.refused_since(cause).await?;
+    let grant = tenant.wait_reason(READER, "OwnerRemoved").await?;
+    let said = text(&condition(&grant, "Ready")["message"]);
+    ensure!(said.contains(&bob) && said.contains("can't be read"), "{said}");
+    tenant.wait_nothing_left(&uid(&grant)).await?;
+    others_go_on(&cluster, &other, &before, "unreadable-fresh-four").await?;
+    // Read again, the owner is there; what rested on it has to be approved anew.
+    replace(&tenant, definition).await?;
+    eventually("the owner to be mended", LIMIT, || async {
+        owner(json!(["bob"])).await?;
+        Ok(Some(()))
+    })
+    .await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    next_second().await;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+
+    let tenant = cluster.tenant("unreadable-approval").await?;
+    tenant.grant(READER, json!({})).await?;
+    let definition = loosen(&tenant, "accessdecisions", &["spec", "validUntil"]).await?;
+    eventually("the spoilt approval to be let through", LIMIT, || async {
+        tenant
+            .approve(READER, json!({"validUntil": "the cows come home"}))
+            .await?;
+        Ok(Some(()))
+    })
+    .await?;
+    // By the time that others were issued it was seen.
+    others_go_on(&cluster, &other, &before, "unreadable-fresh-five").await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    replace(&tenant, definition).await?;
+    tenant.approve(READER, json!({})).await?;
     tenant.wait_reason(READER, "Issued").await?;
     Ok(())
 }
