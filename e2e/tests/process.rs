@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
@@ -88,6 +89,15 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
         Ok(Some(()))
     })
     .await?;
+    // Nothing is under way that a stop would have to wait for.
+    let stopped = Instant::now();
+    ensure!(one.stop().await?.success(), "a graceful stop exits with 0");
+    ensure!(
+        stopped.elapsed() < Duration::from_secs(5),
+        "stopped only after {:?}",
+        stopped.elapsed()
+    );
+    one.start_again()?;
     install(&cp).await?;
     one.wait_ready().await?;
     eventually("the one replica to lead", LIMIT, || async {
@@ -146,7 +156,17 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
     .await?;
     let limit = Duration::from_secs(LEASE + 3);
     ensure!(killed.elapsed() < limit, "taken over after {:?}", killed.elapsed());
-    Ok(())
+
+    // Somebody takes a kind away: that is said, too.
+    let kinds: Api<CustomResourceDefinition> = Api::all(cp.admin().await?);
+    let gone = "accesspolicies.wayleave.dev";
+    kinds.delete(gone, &kube::api::DeleteParams::default()).await?;
+    eventually("the operator to name the kind that is gone", LIMIT, || async {
+        let said = one.get("/ready").await.unwrap_or_else(|error| format!("{error:#}"));
+        ensure!(said.contains("503") && said.contains(gone), "{said}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -160,6 +180,11 @@ async fn what_can_not_start_says_why() -> Result<()> {
         ("--lease-duration=1".to_owned(), "--lease-duration"),
         ("--log-level=loud=and=clear".to_owned(), "--log-level"),
         ("--leader-election=maybe".to_owned(), "--leader-election"),
+        ("--partner-server=http://api.example".to_owned(), "not an https URL"),
+        (
+            "--identity-namespace=wayleave-system".to_owned(),
+            "need a namespace of their own",
+        ),
     ];
     for (flag, words) in refused {
         let options = OperatorOptions {

@@ -5,11 +5,8 @@ use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
-use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::tenant::{LIMIT, Partner, text};
-use wayleave_e2e::{
-    AuditEvents, ControlPlane, Fault, Faults, Mark, Operator, OperatorOptions, Tenant, eventually, install,
-};
+use wayleave_e2e::{AuditEvents, ControlPlane, Faults, Mark, Operator, OperatorOptions, Tenant, eventually, install};
 
 /// How the API server knows the operator.
 pub const OPERATOR: &str = "system:serviceaccount:wayleave-system:wayleave";
@@ -58,8 +55,8 @@ pub struct Breakable {
 }
 
 impl Breakable {
-    /// With a fault that is there from the operator's start, where one is given.
-    pub async fn start(fault: Option<(Fault, fn(&Call) -> bool)>) -> Result<(Self, Option<Lasting>)> {
+    /// Nothing is broken yet.
+    pub async fn start() -> Result<Self> {
         static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
         let made = || async {
             let cp = ControlPlane::start().await?;
@@ -69,20 +66,18 @@ impl Breakable {
         let (cp, turn) = CLUSTER.get_or_try_init(made).await?;
         let turn = turn.lock().await;
         let faults = Faults::of_operator(cp).await?;
-        let lasting = fault.map(|(fault, chosen)| faults.break_calls(fault, chosen));
         let operator = OperatorOptions {
             kubeconfig: Some(faults.kubeconfig().to_owned()),
             ..options()
         };
         let operator = Operator::start(cp, operator).await?;
         operator.wait_ready().await?;
-        let breakable = Self {
+        Ok(Self {
             cp,
             faults,
             operator,
             _turn: turn,
-        };
-        Ok((breakable, lasting))
+        })
     }
 
     /// A tenant of its own.
