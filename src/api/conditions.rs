@@ -68,6 +68,8 @@ pub mod counted {
     pub const TARGET_MISSING: &str = "TargetMissing";
     /// The owners are not those of the day it was made.
     pub const OWNERS_CHANGED: &str = "OwnersChanged";
+    /// It was made while the admission policies were not seen to hold.
+    pub const UNCHECKED: &str = "Unchecked";
     /// Decisions of this kind are not evaluated yet.
     pub const NOT_EVALUATED: &str = "NotEvaluated";
 }

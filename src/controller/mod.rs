@@ -17,6 +17,7 @@ pub mod leader;
 pub(crate) mod mapping;
 pub mod metrics;
 mod observe;
+mod pack;
 mod probe;
 mod sweep;
 mod watches;

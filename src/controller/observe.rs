@@ -121,6 +121,7 @@ impl World {
             delivery_secrets: &self.delivery_secrets,
             earlier_siblings: self.earlier_siblings,
             admission_proved: seen.proved,
+            proofs: seen.proofs.as_deref(),
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);

@@ -1,5 +1,6 @@
 //! The rules of partner access: words, sets and decisions. Pure: no I/O, no clock, no randomness.
 
+pub mod admission;
 pub mod approval;
 pub mod closing;
 pub mod conditions;

@@ -10,6 +10,7 @@ use crate::api::conditions::types;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, HardExpiry, Instant, PartnerIntegration,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{at, decision, grant, integration, owner, policy};
@@ -86,6 +87,7 @@ impl World {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: true,
+            proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             clock_skew: None,
         };
         let verdict = decide(&facts);

@@ -242,6 +242,7 @@ fn weigh(
         replaced: &status.replaced_digests,
         owners: facts.owners,
         decisions: facts.decisions,
+        proofs: facts.proofs,
         confirmations: facts.confirmations,
         lines,
         previous: status,

@@ -12,6 +12,7 @@ use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, PartnerIntegration,
     ResolvedRule,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy};
@@ -91,6 +92,7 @@ impl Case {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: self.earlier_siblings,
             admission_proved: self.admission_proved,
+            proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             clock_skew: self.clock_skew,
         })
     }
