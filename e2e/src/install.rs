@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::control_plane::ControlPlane;
 use crate::eventually::eventually;
 use crate::operator::{NAMESPACE, workspace};
+use crate::progress;
 
 /// The API group of our kinds.
 pub const GROUP: &str = "wayleave.dev";
@@ -103,7 +104,29 @@ pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// Whether the chart brought policies that stamp: Kubernetes 1.36 and newer have them.
+/// Whether this cluster can stamp objects with their writer's name: Kubernetes 1.36 and newer can.
+pub async fn can_stamp(client: &Client) -> Result<bool> {
+    let served = client
+        .list_api_group_resources("admissionregistration.k8s.io/v1")
+        .await?;
+    Ok(served
+        .resources
+        .iter()
+        .any(|resource| resource.name == "mutatingadmissionpolicies"))
+}
+
+/// The same, before a test of stamping: where there is none, says what is not tested.
+pub async fn can_stamp_or_says(client: &Client, untested: &str) -> Result<bool> {
+    let can = can_stamp(client).await?;
+    if !can {
+        progress(&format!(
+            "skipped: {untested}: this cluster serves no MutatingAdmissionPolicy v1 (Kubernetes 1.36)"
+        ));
+    }
+    Ok(can)
+}
+
+/// Whether the chart brought policies that stamp.
 async fn stamping_policies(client: &Client) -> Result<bool> {
     let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding");
     let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
