@@ -66,6 +66,8 @@ pub mod counted {
     pub const OWN_REQUEST: &str = "OwnRequest";
     /// A namespace that the grant reaches is not named.
     pub const TARGET_MISSING: &str = "TargetMissing";
+    /// An owner is not there, or inactive.
+    pub const OWNER_MISSING: &str = "OwnerMissing";
     /// The owners are not those of the day it was made.
     pub const OWNERS_CHANGED: &str = "OwnersChanged";
     /// It was made while the admission policies were not seen to hold.

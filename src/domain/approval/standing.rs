@@ -297,6 +297,11 @@ fn weigh(
                 .to_owned(),
         );
     }
+    // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
+    let missing = ownership::missing(question.integration, question.owners);
+    if !missing.is_empty() {
+        return no(words::OWNER_MISSING, missing.join("; "));
+    }
     let newer = ownership::newer_than(question.integration, question.owners, at);
     if !newer.is_empty() {
         return no(

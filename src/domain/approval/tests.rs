@@ -262,6 +262,16 @@ fn an_owner_who_came_back_is_somebody_else() {
 }
 
 #[test]
+fn an_approval_is_counted_once_both_owners_were_seen() {
+    let mut case = Case::sound();
+    let bob = case.owners.remove(1);
+    assert!(case.why().contains("AccessOwner bob does not exist"));
+    case.previous.approvals = case.ask().counted;
+    case.owners.push(bob);
+    assert!(case.counts(), "an owner who was seen late is no owner who left");
+}
+
+#[test]
 fn every_namespace_reached_must_be_named() {
     let mut case = Case::sound();
     case.grant.spec.access[0].namespaces = vec!["payments".into(), "ledger".into()];
