@@ -43,7 +43,9 @@ async fn replace(tenant: &Tenant<'_>, mut definition: Value) -> Result<()> {
 async fn spoil(tenant: &Tenant<'_>, kind: &str, name: &str, patch: &Value) -> Result<Instant> {
     eventually("the spoilt object to be let through", LIMIT, || async {
         let cause = Instant::now();
-        tenant.patch(kind, name, patch.clone()).await?;
+        tenant
+            .patch_as(&tenant.carol, kind, &tenant.ns, name, patch.clone())
+            .await?;
         Ok(Some(cause))
     })
     .await
@@ -80,7 +82,9 @@ async fn a_live_grant_that_can_not_be_read_ends_and_others_go_on() -> Result<()>
     others_go_on(&cluster, &other, &before, "unreadable-fresh").await?;
 
     // It is read again, and has to be approved anew: what was approved is not what stands there.
-    tenant.patch("AccessGrant", READER, lifetime("2h")).await?;
+    tenant
+        .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, lifetime("2h"))
+        .await?;
     replace(&tenant, definition).await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
     tenant.approve(READER, json!({})).await?;
