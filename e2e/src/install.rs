@@ -2,7 +2,7 @@
 //! not install one release twice at a time.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -29,6 +29,8 @@ const RESERVED_NAME: &str = "wlg-e2e-probe";
 /// A fresh kind can be stamped once its schema is in `/openapi/v3`, which admission reads every five seconds: three to ten
 /// seconds after helm is done. Where the API server's first reading of the schemas failed, the next is a minute later.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// The operator counts no decision that was made sooner after the admission policies were written.
+const SETTLED: Duration = Duration::from_secs(4);
 /// Kinds that are stamped with their writer, and the field that says so.
 const STAMPED: [(&str, &str); 3] = [
     ("PartnerIntegration", "requestedBy"),
@@ -76,6 +78,7 @@ async fn helm_upgrade(cp: &ControlPlane, chart: &Path, values: &Value) -> Result
 
 /// Waits until our kinds are served and the admission policies hold.
 pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
+    let written = Instant::now();
     let client = cp.admin().await?;
     let kinds = eventually("our kinds to be established", TIMEOUT, || established(&client)).await?;
     eventually("admission of our kinds", TIMEOUT, || async {
@@ -91,6 +94,12 @@ pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
         eventually("the admission policies to hold", TIMEOUT, || {
             reserved_name_is_refused(&client)
         })
+        .await?;
+        eventually(
+            "the admission policies to be old enough to be counted on",
+            TIMEOUT,
+            || async { Ok((written.elapsed() > SETTLED).then_some(())) },
+        )
         .await?;
         let stamps = stamping_policies(&client).await?;
         eventually("objects to carry their writer's name", TIMEOUT, || async {

@@ -10,8 +10,9 @@ use crate::api::v1alpha1::Instant;
 
 /// The most periods that are remembered; the earliest are forgotten, and nothing that was decided in them counts anew.
 const MOST: usize = 32;
-/// The API server goes by a policy only some seconds after it was written, and by one that was deleted for as long.
-pub const SETTLING: i64 = 6;
+/// The API server reads policies anew each second: it goes by one only some time after it was written, and by one that was deleted
+/// for as long. In seconds.
+pub const SETTLING: i64 = 3;
 
 /// The periods in which the policies held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,8 +133,8 @@ mod tests {
         assert!(!proofs.held_at(at(10)));
         proofs.take(&proof("a", 10, 12, None));
         assert!(!proofs.held_at(at(12)), "nobody knows yet what the API server goes by");
-        proofs.take(&proof("a", 10, 16, Some(12)));
-        assert!(!proofs.held_at(at(15)) && proofs.held_at(at(16)) && proofs.held_at(at(1_000)));
+        proofs.take(&proof("a", 10, 13, Some(12)));
+        assert!(!proofs.held_at(at(12)) && proofs.held_at(at(13)) && proofs.held_at(at(1_000)));
         proofs.take(&proof("a", 10, 500, None));
         assert!(proofs.held_at(at(400)), "a process that was down in between");
     }
@@ -146,7 +147,7 @@ mod tests {
         proofs.take(&proof("b", 200, 201, None));
         assert!(!proofs.held_at(at(201)));
         proofs.take(&proof("b", 200, 300, Some(201)));
-        assert!(!proofs.held_at(at(205)) && proofs.held_at(at(206)));
+        assert!(!proofs.held_at(at(202)) && proofs.held_at(at(203)));
         proofs.take(&proof("c", 400, 401, Some(350)));
         assert!(
             proofs.held_at(at(350)) && !proofs.held_at(at(401)),

@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 use crate::world::{
-    CAROL, DAVE, DECISION_DELEGATE, ROOT, World, bound, group, object, refused, refused_with, user, world,
+    CAROL, CORA, DAVE, DECISION_DELEGATE, ROOT, World, bound, group, merged, object, refused, refused_with, user, world,
 };
 
 const POLICY: &str = "decisions";
@@ -286,6 +286,60 @@ async fn a_no_is_neither_changed_nor_deleted() -> Result<()> {
     dave.merge(KIND, &world.ns, "no", json!({"metadata": {"labels": {"seen": "yes"}}}))
         .await?;
     dave.delete(KIND, &world.ns, "yes").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asked_does_not_delete_what_was_decided_about_it() -> Result<()> {
+    let world = world("decisions-kept").await?;
+    let (carol, dave) = (world.carol().await?, world.dave().await?);
+    let cora = world.user(CORA, &[]).await?;
+    carol.create(world.integration("acme", json!({}))).await?;
+    carol.create(world.grant("reader", json!({}))).await?;
+    let more = merged(
+        json!({"ticket": "CHG-1"}),
+        world.stated(json!({"contributors": [CORA]})),
+    );
+    cora.merge("AccessGrant", &world.ns, "reader", json!({ "spec": more }))
+        .await?;
+    let writes = json!([user(CAROL), user(CORA)]);
+    world
+        .root
+        .create(world.binding("too-many-rights", "wayleave-approver", writes))
+        .await?;
+    let of_grant = world.decision("of-grant", "Approve", json!({}));
+    let subject = json!({"subject": {"kind": "PartnerIntegration", "name": "acme"}, "decision": "Review"});
+    let reviewed = json!([{"name": "reader", "uid": crate::world::UID, "digest": crate::world::DIGEST}]);
+    let of_integration = world.decision(
+        "of-integration",
+        "Review",
+        merged(subject, json!({ "grants": reviewed })),
+    );
+    let of_another = world.decision("of-another", "Approve", json!({"subject": {"name": "writer"}}));
+    for decision in [of_grant, of_integration, of_another] {
+        dave.create(decision).await?;
+    }
+    let kept = "decisions-kept-grants";
+    refused(
+        kept,
+        "you asked for AccessGrant reader",
+        carol.delete(KIND, &world.ns, "of-grant").await,
+    )?;
+    refused(
+        kept,
+        "you asked for AccessGrant reader",
+        cora.delete(KIND, &world.ns, "of-grant").await,
+    )?;
+    let kept = "decisions-kept-integrations";
+    refused(
+        kept,
+        "you asked for PartnerIntegration acme",
+        carol.delete(KIND, &world.ns, "of-integration").await,
+    )?;
+    // What is of others, or withdrawn by others.
+    cora.delete(KIND, &world.ns, "of-integration").await?;
+    carol.delete(KIND, &world.ns, "of-another").await?;
+    dave.delete(KIND, &world.ns, "of-grant").await?;
     Ok(())
 }
 

@@ -194,8 +194,20 @@ async fn a_delegate_states_who_asks() -> Result<()> {
     ] {
         refused(POLICY, says, delegate.create(grant(json!(forged))).await)?;
     }
-    delegate.apply("gitops", &grant(json!(CAROL))).await?;
-    let again = delegate.apply("gitops", &grant(json!(CAROL))).await?;
+    let named = |contributors: serde_json::Value| {
+        let names = json!({"requestedBy": CAROL, "contributors": contributors});
+        world.grant("reader", names)
+    };
+    let myself = "system:serviceaccount:gitops:requests";
+    for others in [json!([CORA]), json!([myself, CORA])] {
+        let says = "spec.contributors must hold you alone, since you write for somebody else";
+        refused(POLICY, says, delegate.create(named(others)).await)?;
+    }
+    let mut names = world.stated(json!({"contributors": [myself]}));
+    names["requestedBy"] = json!(CAROL);
+    let applied = delegate.apply("gitops", &world.grant("reader", names.clone())).await?;
+    ensure!(applied["spec"]["contributors"] == json!([myself]), "{applied}");
+    let again = delegate.apply("gitops", &world.grant("reader", names)).await?;
     ensure!(again["metadata"]["generation"] == 1, "no drift: {}", again["metadata"]);
     let decides = world.delegate(crate::world::DECISION_DELEGATE).await?;
     refused(
