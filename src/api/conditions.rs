@@ -14,9 +14,14 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// Present only while true: nothing moves until somebody acts.
     pub const STALLED: &str = "Stalled";
+    /// Present only while true: the identity has rights beside its grant, by bindings of others.
+    pub const OTHER_RIGHTS: &str = "OtherRights";
     /// On an AccessDecision: whether it counts.
     pub const COUNTED: &str = "Counted";
 }
+
+/// Why a condition is there that says what was found.
+pub const FOUND: &str = "Found";
 
 /// Why an integration is, or is not, ready. `OwnerRemoved`, `AgreementEnded` and `Deleting` are those of [`Reason`].
 pub mod integration {

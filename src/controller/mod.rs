@@ -6,6 +6,7 @@ mod attempts;
 pub(crate) mod cache;
 mod credential;
 mod decision;
+mod elsewhere;
 mod enrolments;
 mod events;
 mod grant;

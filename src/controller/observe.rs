@@ -32,6 +32,7 @@ pub(crate) struct World {
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
+    other_rights: Option<String>,
     pub(crate) observed: Observed,
 }
 
@@ -69,6 +70,7 @@ impl World {
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
+            other_rights: other_rights(cache, &grant),
             observed,
             grant,
         };
@@ -122,6 +124,7 @@ impl World {
             earlier_siblings: self.earlier_siblings,
             admission_proved: seen.proved,
             proofs: seen.proofs.as_deref(),
+            other_rights: self.other_rights.as_deref(),
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);
@@ -199,6 +202,14 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
         terminating: found.metadata.deletion_timestamp.is_some(),
     };
     Some((name.to_owned(), namespace))
+}
+
+/// What the identity of a grant, or any that it may get, has beside it.
+fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
+    let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
+    cache
+        .elsewhere
+        .of(identity.map_or("", |identity| &identity.service_account))
 }
 
 /// Active grants of the same integration that are older, or as old and first by UID.

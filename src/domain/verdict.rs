@@ -64,6 +64,8 @@ pub struct Facts<'a> {
     pub admission_proved: bool,
     /// When it would have; none where that is yet to be read.
     pub proofs: Option<&'a Proofs>,
+    /// What the identity may do beside its grant, in words.
+    pub other_rights: Option<&'a str>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
 }

@@ -88,6 +88,7 @@ impl World {
             earlier_siblings: 0,
             admission_proved: true,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
+            other_rights: None,
             clock_skew: None,
         };
         let verdict = decide(&facts);

@@ -104,6 +104,10 @@ pub struct PolicyAccess {
     /// What happens when a ClusterRole grows past what was approved.
     #[serde(default)]
     pub on_role_growth: OnRoleGrowth,
+    /// What happens where the identity has rights beside its grant, by bindings of others: Report (when left out), or Refuse to
+    /// issue; what is live is kept.
+    #[serde(default)]
+    pub on_other_rights: OnOtherRights,
 }
 
 /// What happens when a ClusterRole grows past what was approved.
@@ -114,6 +118,16 @@ pub enum OnRoleGrowth {
     End,
     /// It is reported.
     Report,
+}
+
+/// What happens where an identity has rights beside its grant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum OnOtherRights {
+    /// They are reported.
+    #[default]
+    Report,
+    /// Nothing is issued.
+    Refuse,
 }
 
 /// What a grant must show.

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{
-    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnRoleGrowth, Period,
-    Principal,
+    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnOtherRights,
+    OnRoleGrowth, Period, Principal,
 };
 use crate::domain::permission::{Shown, long_running};
 
@@ -39,6 +39,8 @@ pub(super) fn terms(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Terms {
         } else {
             OnRoleGrowth::Report
         },
+        refuses_other_rights: first_that(policies, |spec| spec.access.on_other_rights == OnOtherRights::Refuse)
+            .map(ToOwned::to_owned),
         active_grants_per_integration: strictest(policies, |spec| spec.limits.active_grants_per_integration)
             .map(|(count, _)| count),
         review_interval: least(|spec| spec.limits.review_interval),

@@ -107,6 +107,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
             against.push((Reason::TooShort, too_short(facts.now, until)));
         }
+        against.extend(other_rights(facts, terms.as_ref()));
         against.extend(hold.clone());
     }
     let approved = approved_condition(&standing, self_service);
@@ -403,6 +404,13 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
         Reason::ClockSkew,
         format!("local time and the API server's differ by {skew} s, at most 30 s"),
     ))
+}
+
+/// Before anything is issued only: otherwise anybody's binding could end the access of others.
+fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
+    let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
+    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
+    Some((Reason::NotPermitted, refusal))
 }
 
 fn too_short(now: Instant, until: Instant) -> String {
