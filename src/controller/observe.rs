@@ -16,7 +16,7 @@ use crate::api::v1alpha1::{
 use crate::domain::approval::Confirmation;
 use crate::domain::permission;
 use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
-use crate::plan::{Child, Observed, Plan, plan};
+use crate::plan::{Child, Observed, Plan, plan, rotation_asked};
 
 /// After so many seconds the API server is asked again about a decider whom it refused.
 const ASK_AGAIN: i64 = 60;
@@ -180,7 +180,10 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         beyond_reach,
         delivery_known,
         finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
-        rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+        rotate_requested: grant
+            .annotations()
+            .get(ANNOTATION_ROTATE_REQUESTED_AT)
+            .map(|annotation| rotation_asked(annotation)),
     }
 }
 

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Instant, Line, Name, Principal, Uid};
+use super::{Digest, Instant, Line, Name, Principal, Uid, common::conditions};
 
 /// A decision about one grant or one integration; immutable.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -127,7 +127,6 @@ pub struct ReviewedGrant {
 pub struct AccessDecisionStatus {
     /// Counted: True while the decision counts; else why it doesn't.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }

@@ -142,3 +142,29 @@ impl LabelMatch {
             .all(|(key, value)| labels.get(key) == Some(value))
     }
 }
+
+/// The conditions of a status, by type. Written out, since Kubernetes' own type leaves its bounds to comments.
+pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 16, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object", "description": "One thing that can be said of the object.",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {"type": "string", "maxLength": 316, "description": "What is said, such as Ready."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds: True, False or Unknown."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "The metadata.generation that this speaks of."},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When status last changed."},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Why, as a stable word."},
+                "message": {"type": "string", "maxLength": 32768, "description": "Why, in words, with the remedy where there is one."},
+            },
+        },
+    })
+}
+
+/// A map of a status from words to words, both bounded.
+pub(super) fn words(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 32, "additionalProperties": {"type": "string", "maxLength": 128},
+    })
+}

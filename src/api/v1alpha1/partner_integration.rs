@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal};
+use super::{
+    Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal,
+    common::conditions,
+};
 
 /// A documented relationship with a partner: who, why, on which agreement, under whose ownership.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -120,8 +123,7 @@ pub struct PartnerIntegrationStatus {
     pub observed_generation: Option<i64>,
     /// Ready, and Stalled while something must be mended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// Its AccessGrants.
     #[serde(default)]
@@ -146,7 +148,9 @@ pub struct GrantCount {
 #[serde(rename_all = "camelCase", default)]
 pub struct IntegrationSummary {
     /// Both owners: business, then technical.
+    #[schemars(length(max = 256))]
     pub owners: String,
     /// Active grants, and all: `1/3`.
+    #[schemars(length(max = 64))]
     pub grants: String,
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Access, Facts, Kept, Verdict};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
-    ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
+    ReplacedDigest, ResolvedClusterRole,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
@@ -58,6 +58,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let terms = match outcome {
         Outcome::Permitted { policies, terms } => {
             status.policies = policies;
+            status.policies.truncate(MOST_POLICIES);
             if let Some(most) = terms.active_grants_per_integration
                 && i64::try_from(facts.earlier_siblings).unwrap_or(i64::MAX) >= i64::from(most)
             {

@@ -9,8 +9,8 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, OnOtherRights,
-    PartnerIntegration, ResolvedRule,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, MOST_POLICIES,
+    OnOtherRights, PartnerIntegration, ResolvedRule,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
@@ -209,6 +209,19 @@ fn rights_from_elsewhere_end_nothing_that_is_live_and_are_only_reported_unless_a
     case.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse;
     case.other_rights = Some("view");
     assert_eq!(case.ask().reason, Reason::Issued);
+}
+
+#[test]
+fn status_names_as_many_policies_as_it_can_hold() {
+    let mut case = Case::sound();
+    for number in 0..100 {
+        let mut another = policy();
+        another.metadata.name = Some(format!("another-{number}"));
+        case.policies.push(another);
+    }
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::Issued, "{}", verdict.message);
+    assert_eq!(verdict.kept.status.policies.len(), MOST_POLICIES);
 }
 
 #[test]
