@@ -258,7 +258,9 @@ async fn what_is_wrong_is_refused_where_it_is_written() -> Result<()> {
     unknown_fields(&world, &sound).await?;
 
     ensure!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-    let untested: Vec<&CelRule> = rules.difference(&hit).collect();
+    // What the operator alone writes has the rules of types that people write in spec too.
+    let of_people = |rule: &&CelRule| rule.place != "status" && !rule.place.starts_with("status.");
+    let untested: Vec<&CelRule> = rules.difference(&hit).filter(of_people).collect();
     ensure!(untested.is_empty(), "rules that no case was refused by: {untested:#?}");
     Ok(())
 }

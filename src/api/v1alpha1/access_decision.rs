@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Instant, Line, Name, Principal, Uid, common::conditions};
+use super::{Digest, Instant, Line, Name, Principal, Uid, common::conditions, scalar::is_after};
 
 /// A decision about one grant or one integration; immutable.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -38,6 +38,9 @@ use super::{Digest, Instant, Line, Name, Principal, Uid, common::conditions};
 #[x_kube(validation = Rule::new("self.decision != 'Approve' || has(self.digest)").message("digest must be set to Approve: it says what was approved (status.digest of the grant)"))]
 #[x_kube(validation = Rule::new("self.decision != 'Approve' || has(self.subject.uid)").message("subject.uid must be set to Approve: a re-created grant of the same name is another one"))]
 #[x_kube(validation = Rule::new("self.decision == 'Review' || !has(self.grants)").message("grants is for a Review only"))]
+#[x_kube(validation = Rule::new("self.decision != 'Review' || has(self.grants)").message("grants must be set to Review: it renews those that it names, and no other"))]
+#[x_kube(validation = Rule::new("!has(self.validUntil) || self.decision in ['Approve', 'Review']").message("validUntil is for an Approve or a Review: a Deny or Revoke holds until an Approve is made after it"))]
+#[x_kube(validation = is_after("validUntil", "decidedAt"))]
 pub struct AccessDecisionSpec {
     /// What is decided on.
     pub subject: DecisionSubject,
@@ -49,6 +52,7 @@ pub struct AccessDecisionSpec {
     /// Of a Review: the grants that it renews.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.all(one, self.exists_one(other, one.name == other.name))").message("grants must name each AccessGrant once"))]
     pub grants: Option<Vec<ReviewedGrant>>,
     /// Every namespace that the grant reaches beyond its own, so that the API server can check the right to decide in each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccessGrantStatus, ClusterRoleRef, Instant, Line, LocalRef, Name, ObjectName, Principal, Rule as AccessRule,
     TokenLifetime,
+    scalar::{is_after, is_distinct},
 };
 
 /// One partner identity: its access, its credential, its term.
@@ -35,7 +36,7 @@ use super::{
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.') && !self.metadata.name.startsWith('wlg-')").message("metadata.name must be a DNS label of at most 63 characters that does not begin with the reserved prefix 'wlg-'")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.startsAt) || self.expiresAt > self.startsAt").message("expiresAt must be after startsAt"))]
+#[x_kube(validation = is_after("expiresAt", "startsAt"))]
 pub struct AccessGrantSpec {
     /// The integration it belongs to, in the same namespace; can't be changed.
     #[x_kube(validation = Rule::new("self == oldSelf").message("integrationRef can't be changed: create another AccessGrant"))]
@@ -80,7 +81,7 @@ pub struct AccessEntry {
     /// Where it holds: the grant's own namespace when left out; others only if a policy says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))").message("namespaces must be distinct"))]
+    #[x_kube(validation = is_distinct("namespaces"))]
     pub namespaces: Vec<Name>,
 }
 
@@ -114,6 +115,7 @@ pub struct TokenSpec {
     /// Audiences of the token; the API server's own when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
+    #[x_kube(validation = is_distinct("audiences"))]
     pub audiences: Vec<Line>,
     /// Name of the Secret that the credential is delivered in; the grant's name with `-credential` when left out. An existing Secret is never taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Email, Line, Principal};
+use super::{Email, Line, Principal, scalar::is_distinct};
 
 /// A person or team who can be accountable for partner access.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -29,6 +29,7 @@ pub struct AccessOwnerSpec {
     /// The names by which the API server knows this person; one person never counts as two approvers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(validation = is_distinct("usernames"))]
     pub usernames: Vec<Principal>,
     /// False is for good: somebody who returns is a new object.
     #[x_kube(validation = Rule::new("oldSelf || !self").message("active can't go from false back to true: create another AccessOwner"))]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CredentialType, DataClassification, Environment, LabelMatch, Period, Principal, RoleName, Rule as AccessRule,
+    scalar::is_distinct,
 };
 
 /// What grants may be in the namespaces that it selects.
@@ -29,9 +30,11 @@ pub struct AccessPolicySpec {
     pub namespace_selector: LabelMatch,
     /// The classifications that it is for.
     #[schemars(length(min = 1, max = 4))]
+    #[x_kube(validation = is_distinct("dataClassifications"))]
     pub data_classifications: Vec<DataClassification>,
     /// The environments that it is for.
     #[schemars(length(min = 1, max = 2))]
+    #[x_kube(validation = is_distinct("environments"))]
     pub environments: Vec<Environment>,
     /// Bounds in time and number.
     pub limits: PolicyLimits,
@@ -39,6 +42,7 @@ pub struct AccessPolicySpec {
     pub access: PolicyAccess,
     /// Kinds of credential that may be issued.
     #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = is_distinct("credentials"))]
     pub credentials: Vec<CredentialType>,
     /// What a grant must show.
     pub requires: PolicyRequirements,
@@ -51,7 +55,7 @@ pub struct AccessPolicySpec {
 }
 
 /// Bounds in time and number.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyLimits {
     /// From a grant's start (its creation, where none is given) to its end.
@@ -59,6 +63,7 @@ pub struct PolicyLimits {
     pub duration: Option<Period>,
     /// The life of one credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.matches('^([1-9]|1[0-4])m$')").message("credentialLifetime must be at least 15m, the shortest life of a token"))]
     pub credential_lifetime: Option<Period>,
     /// The integration's review interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +95,7 @@ pub struct PolicyAccess {
     /// ClusterRoles that may be granted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(validation = is_distinct("clusterRoles"))]
     pub cluster_roles: Vec<RoleName>,
     /// Rules that may be granted, or less than them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiGroup, Name, RoleName, RuleName, RuleResource, Verb};
 
+/// RBAC compares a name only where the request has one. That to delete a collection never has, and that to create has it
+/// in its path only where an apply (patch) or an update makes the object, or where a subresource is what is created.
+const NAMED: &str = "!has(self.resourceNames) || self.resourceNames.size() == 0 || \
+    (!('deletecollection' in self.verbs) && (!('create' in self.verbs) || 'patch' in self.verbs || 'update' in self.verbs || \
+    self.resources.all(resource, resource.contains('/'))))";
+
 /// A reference to an object by name; where the kind is namespaced, in the same namespace, always.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -62,21 +68,28 @@ pub enum Environment {
 }
 
 /// A rule in RBAC's sense, without wildcards and without non-resource URLs.
+// Its lists are sets so that nothing is in them twice: a rule in CEL would cost too much here. Nothing is ever merged, since
+// the lists that hold rules are atomic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(NAMED).message("resourceNames can't be combined with deletecollection, nor with create unless patch or update is beside it (kubectl apply --server-side then creates) or only subresources are meant: RBAC allows no request that has no name to compare"))]
 pub struct Rule {
     /// API groups by name; `""` is the core group.
     #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub api_groups: Vec<ApiGroup>,
     /// Resources by plural name, or `resource/subresource`.
     #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub resources: Vec<RuleResource>,
     /// Verbs by name.
     #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub verbs: Vec<Verb>,
     /// Only objects of these names; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub resource_names: Vec<RuleName>,
 }
 
@@ -110,7 +123,6 @@ pub struct ClusterRoleRef {
 #[serde(rename_all = "camelCase")]
 pub struct LabelMatch {
     /// Labels with their values; empty matches every object.
-    #[serde(default)]
     #[schemars(schema_with = "labels")]
     pub match_labels: std::collections::BTreeMap<String, String>,
 }

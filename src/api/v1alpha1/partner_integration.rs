@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal,
-    common::conditions,
+    common::conditions, scalar::is_distinct,
 };
 
 /// A documented relationship with a partner: who, why, on which agreement, under whose ownership.
@@ -51,6 +51,7 @@ pub struct PartnerIntegrationSpec {
     /// Address blocks that the partner calls from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
+    #[x_kube(validation = is_distinct("allowedSources"))]
     pub allowed_sources: Vec<Cidr>,
     /// How often the integration is recertified.
     pub review: Review,

@@ -164,7 +164,7 @@ fn target_namespaces_must_be_selected_exist_and_not_be_reserved() {
     beyond("vault")
         .policy(open)
         .refused(&["spec.access[0].namespaces: vault is reserved"]);
-    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({})))).refused(&[
+    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {}})))).refused(&[
         "spec.access[0].namespaces: gone is beyond the grant's own namespace, not selected by access.targetNamespaces (policy readers)",
         "spec.access[0].namespaces: there is no namespace gone",
     ]);
