@@ -17,7 +17,7 @@ const NAMED: &str = "!has(self.resourceNames) || self.resourceNames.size() == 0 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
-    /// Name of the object referred to.
+    /// Name of the object referred to: a DNS label of at most 63 characters.
     pub name: Name,
 }
 
@@ -74,19 +74,19 @@ pub enum Environment {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(NAMED).message("resourceNames can't be combined with deletecollection, nor with create unless patch or update is beside it (kubectl apply --server-side then creates) or only subresources are meant: RBAC allows no request that has no name to compare"))]
 pub struct Rule {
-    /// API groups by name; `""` is the core group.
+    /// API groups by name, 1 to 16; `""` is the core group. No wildcards.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub api_groups: Vec<ApiGroup>,
-    /// Resources by plural name, or `resource/subresource`.
+    /// Resources by plural name, or `resource/subresource`, 1 to 16. No wildcards.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub resources: Vec<RuleResource>,
-    /// Verbs by name.
+    /// Verbs by name, such as get or list, 1 to 16. No wildcards.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub verbs: Vec<Verb>,
-    /// Only objects of these names; empty means all.
+    /// Only objects of these names, at most 32; all when left out. No wildcards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -122,7 +122,7 @@ pub struct ClusterRoleRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelMatch {
-    /// Labels with their values; empty matches every object.
+    /// Labels with their values, at most 16, that must all be there; `{}` matches every object. Required, so that a selector with a misspelt field doesn't match everything.
     #[schemars(schema_with = "labels")]
     pub match_labels: std::collections::BTreeMap<String, String>,
 }
