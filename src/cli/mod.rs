@@ -19,8 +19,10 @@ use args::{Args, Command, Global, OutputFormat};
 pub mod args;
 pub mod command;
 pub mod decision;
+pub mod documents;
 pub mod failure;
 pub mod output;
+pub mod world;
 
 /// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;

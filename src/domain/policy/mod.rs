@@ -99,6 +99,9 @@ pub enum Outcome {
 pub struct Judgement {
     /// What the policies say.
     pub outcome: Outcome,
+    /// The points of a refusal: those that fail of the nearest policy, of all that apply together, and of what is asked
+    /// always.
+    pub failing: Points,
     /// What is asked whatever the policies say.
     pub always: Points,
     /// Limits and requirements: of all policies that apply, the strictest of each, with the policy that sets it.
@@ -206,7 +209,7 @@ pub fn judge(policies: &[&AccessPolicy], request: &Request<'_>) -> Judgement {
         )
     };
     let unselected = || unselected(&policies, &facts, own_labels.is_some());
-    let outcome = conclude(&candidates, &always, &together, terms.as_ref(), unselected);
+    let (outcome, failing) = conclude(&candidates, &always, &together, terms.as_ref(), unselected);
     let (mut judged, others): (Vec<Judged>, Vec<Judged>) =
         candidates.into_iter().map(Candidate::finish).partition(|it| it.selects);
     judged.extend(others);
@@ -214,6 +217,7 @@ pub fn judge(policies: &[&AccessPolicy], request: &Request<'_>) -> Judgement {
     judged.truncate(MOST_POLICIES);
     Judgement {
         outcome,
+        failing: Points::of(failing),
         always: Points::of(always),
         together: Points::of(together),
         terms,
@@ -228,9 +232,9 @@ fn conclude(
     always: &[Point],
     together: &[Point],
     terms: Option<&Terms>,
-    unselected: impl FnOnce() -> String,
-) -> Outcome {
-    let always = point::failing(always);
+    unselected: impl FnOnce() -> Point,
+) -> (Outcome, Vec<Point>) {
+    let always = failing(always);
     let selecting = candidates.iter().filter(|candidate| candidate.selector.is_permitted());
     let selecting: Vec<&Candidate<'_>> = selecting.collect();
     if selecting.is_empty() {
@@ -241,19 +245,17 @@ fn conclude(
     let Some(terms) = terms else {
         // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
         let judged = selecting.iter().map(|candidate| {
-            let mut failing = point::failing(&candidate.scope);
-            failing.extend(point::failing(&candidate.access));
-            failing.extend(point::failing(&candidate.limits));
-            (candidate.policy, failing)
+            let all = candidate.scope.iter().chain(&candidate.access).chain(&candidate.limits);
+            (candidate.policy, failing(all))
         });
         return nearest(judged.collect(), always);
     };
     let mut shared = always;
-    shared.extend(point::failing(together));
-    let judged: Vec<(&AccessPolicy, Vec<String>)> = selecting
+    shared.extend(failing(together));
+    let judged: Vec<(&AccessPolicy, Vec<Point>)> = selecting
         .iter()
         .filter(|candidate| candidate.applies())
-        .map(|candidate| (candidate.policy, point::failing(&candidate.access)))
+        .map(|candidate| (candidate.policy, failing(&candidate.access)))
         .collect();
     let permitting: Vec<String> = judged
         .iter()
@@ -262,10 +264,11 @@ fn conclude(
         .take(MOST_POLICIES)
         .collect();
     if shared.is_empty() && !permitting.is_empty() {
-        return Outcome::Permitted {
+        let outcome = Outcome::Permitted {
             policies: permitting,
             terms: terms.clone(),
         };
+        return (outcome, Vec::new());
     }
     nearest(judged, shared)
 }
@@ -275,8 +278,17 @@ fn name(policy: &AccessPolicy) -> &str {
     policy.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// Those points that fail.
+fn failing<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<Point> {
+    points
+        .into_iter()
+        .filter(|point| !point.is_permitted())
+        .cloned()
+        .collect()
+}
+
 /// Refuses by the policy with the fewest failing points, the first by name among equals.
-fn nearest(judged: Vec<(&AccessPolicy, Vec<String>)>, shared: Vec<String>) -> Outcome {
+fn nearest(judged: Vec<(&AccessPolicy, Vec<Point>)>, shared: Vec<Point>) -> (Outcome, Vec<Point>) {
     let first = judged
         .into_iter()
         .min_by(|(left, left_failing), (right, right_failing)| {
@@ -290,25 +302,35 @@ fn nearest(judged: Vec<(&AccessPolicy, Vec<String>)>, shared: Vec<String>) -> Ou
     refused(policy, failing)
 }
 
-fn refused(nearest: Option<String>, failing: Vec<String>) -> Outcome {
+fn refused(nearest: Option<String>, mut points: Vec<Point>) -> (Outcome, Vec<Point>) {
     let mut told = BTreeSet::new();
-    let mut failing: Vec<String> = failing.into_iter().filter(|point| told.insert(point.clone())).collect();
+    points.retain(|point| told.insert(point.refusal.clone().map(|refusal| refusal.words)));
+    let words = points.iter().filter_map(|point| point.refusal.as_ref());
+    let mut failing: Vec<String> = words.map(|refusal| refusal.words.clone()).collect();
     if failing.len() > MOST_FAILING {
         let left = failing.len() - MOST_FAILING;
         failing.truncate(MOST_FAILING);
         failing.push(format!("and {left} more"));
     }
-    Outcome::Refused { nearest, failing }
+    (Outcome::Refused { nearest, failing }, points)
 }
 
 /// Why no policy is for the grant's namespace, with what there is to choose from.
-fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> String {
+fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> Point {
     let own = Shown(facts.own);
+    let asks = "selected by an AccessPolicy";
+    let point = Point::holds("namespaceSelector", "metadata.namespace", own.to_string(), asks);
     if !known {
-        return format!("metadata.namespace: {own} is not known");
+        return point.fails(
+            format_args!("{own} is not known"),
+            format!("create namespace {own} first"),
+        );
     }
     if policies.is_empty() {
-        return format!("metadata.namespace: {own} is selected by no AccessPolicy: there is none");
+        return point.fails(
+            format_args!("{own} is selected by no AccessPolicy: there is none"),
+            "ask the platform team for an AccessPolicy",
+        );
     }
     let mut shown: Vec<String> = policies
         .iter()
@@ -321,9 +343,9 @@ fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> Str
     if policies.len() > MOST_SELECTORS {
         shown.push(format!("and {} more", policies.len() - MOST_SELECTORS));
     }
-    format!(
-        "metadata.namespace: {own} is selected by no AccessPolicy: {}",
-        shown.join(", ")
+    point.fails(
+        format_args!("{own} is selected by no AccessPolicy: {}", shown.join(", ")),
+        format!("use a namespace that is selected, or ask the platform team to label {own} so"),
     )
 }
 

@@ -264,6 +264,8 @@ proptest! {
                 let all = judgement.policies.iter().flat_map(|it| &it.points.listed);
                 let all = all.chain(&judgement.always.listed).chain(&judgement.together.listed);
                 let told: BTreeSet<&str> = all.filter_map(|it| Some(it.refusal.as_ref()?.words.as_str())).collect();
+                let points = judgement.failing.listed.iter().filter_map(|it| Some(&it.refusal.as_ref()?.words));
+                prop_assert!(failing.len() > MOST_FAILING || points.eq(failing));
                 // Where no policy selects the namespace, one sentence tells of all of them.
                 let from = usize::from(nearest.is_none());
                 for words in &failing[from..] {
