@@ -27,6 +27,8 @@ pub enum Missing {
     Policies,
     /// A namespace.
     Namespace,
+    /// A PartnerIntegration.
+    Integration,
     /// The AccessOwners.
     Owners,
     /// The AccessDecisions of the grant's namespace.
@@ -49,7 +51,7 @@ impl Missing {
     /// Without it, whether the grant is active is not known.
     #[must_use]
     pub fn hides_verdict(self) -> bool {
-        self.hides_policies() || matches!(self, Self::Owners | Self::Decisions)
+        self.hides_policies() || matches!(self, Self::Integration | Self::Owners | Self::Decisions)
     }
 
     /// What follows from it.
@@ -58,6 +60,7 @@ impl Missing {
         match self {
             Self::Policies => "what the policies say is not known",
             Self::Namespace => "which policies select it, and the digest, are not known",
+            Self::Integration => "nothing can be judged without it",
             Self::Owners => "whether the owners are there is not known",
             Self::Decisions => "which approvals count is not known",
             Self::ClusterRole => "it counts as if it did not exist",
@@ -277,6 +280,7 @@ impl World {
             Missing::Policies | Missing::Owners => true,
             Missing::Namespace | Missing::Enrolment => namespaces.contains(&gap.name),
             Missing::Decisions | Missing::Siblings => gap.name == own,
+            Missing::Integration => gap.name == grant.spec.integration_ref.name.0,
             Missing::ClusterRole => roles.contains(&gap.name),
         };
         self.gaps.iter().filter(matters).collect()
