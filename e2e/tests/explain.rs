@@ -1,5 +1,4 @@
 //! `explain`, `check` and `digest` of the plugin against the real API server and operator, by the people who need them.
-#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -266,7 +265,7 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
     merge(
         &mut spec,
         json!({
-            "access": [{"clusterRoleRef": {"name": "view"}}], "expiresAt": in_seconds(200 * 86_400),
+            "access": [{"clusterRoleRef": {"name": "view"}}], "startsAt": in_seconds(3_600), "expiresAt": in_seconds(200 * 86_400),
         }),
     );
     spec["access"] = json!([
@@ -286,8 +285,8 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
     );
     let checked = carol.json(&["check", "-f", "both.yaml", "-n", ns], 1).await?;
     let of = |name: &str| {
-        let all = checked["grants"].as_array().into_iter().flatten();
-        all.filter(|it| it["grant"] == name).cloned().next().unwrap_or_default()
+        let mut all = checked["grants"].as_array().into_iter().flatten();
+        all.find(|it| it["grant"] == name).cloned().unwrap_or_default()
     };
     ensure!(
         text_of(&of("good")) == "permitted" && text_of(&of("bad")) == "refused",
@@ -300,6 +299,24 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
         .map(|it| text(&it["refusal"]))
         .collect();
     ensure!(failing.len() >= 4, "{failing:?}");
+
+    // Who may see the bindings is told of enrolment too.
+    let root = User {
+        kubeconfig: tenant.cp.admin_kubeconfig(),
+        program: carol.program.clone(),
+        folder: tempfile::tempdir()?,
+    };
+    root.file("both.yaml", &[good.clone(), bad.clone()])?;
+    let seen = root.run(&["check", "-f", "both.yaml", "-n", ns], 1).await?.stdout;
+    has(
+        &seen,
+        &[
+            "no  NotEnrolled",
+            "namespace default is not enrolled",
+            &format!("{ns}/good: permitted by {ns}"),
+        ],
+    )?;
+    ensure!(!seen.contains("incomplete"), "{seen}");
 
     // Bad input, and no cluster.
     carol.file("broken.yaml", &[grant(ns, "broken", json!({"expires": "soon"}))])?;
@@ -406,11 +423,12 @@ impl Reading {
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
             let mut answers = 0;
+            let mut pace = tokio::time::interval(Duration::from_millis(10));
             while !stopped.load(Ordering::SeqCst) {
                 let code = partner.read().await?;
                 ensure!(code == 200, "answered with {code} after {answers} answers");
                 answers += 1;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                pace.tick().await;
             }
             Ok(answers)
         });

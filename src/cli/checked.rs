@@ -143,3 +143,105 @@ pub fn answer(checked: &[Checked]) -> Answer {
         Answer::Yes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::api::v1alpha1::AccessGrant;
+    use crate::cli::world::{World, integration_key};
+    use crate::domain::fixtures::{at, grant, integration, owner, policy};
+    use crate::domain::verdict::Namespace;
+
+    fn world() -> World {
+        let namespace = Namespace {
+            labels: [("partners.example/allowed".to_owned(), "true".to_owned())].into(),
+            enrolled: true,
+            ..Namespace::default()
+        };
+        World {
+            integrations: [(integration_key(&grant()), integration())].into(),
+            owners: ["alice", "bob"].map(|name| (name.to_owned(), owner(name))).into(),
+            policies: [("read-only-partners".to_owned(), policy())].into(),
+            namespaces: [("payments".to_owned(), namespace)].into(),
+            ..World::default()
+        }
+    }
+
+    fn check(world: &World, grant: &AccessGrant) -> (&'static str, String) {
+        let checked = Checked::of(&world.judge(grant, at("2026-12-01T00:00:00Z")));
+        (checked.answer, text(std::slice::from_ref(&checked)))
+    }
+
+    #[test]
+    fn what_waits_for_people_and_dates_alone_is_permitted() {
+        let mut later = grant();
+        later.spec.starts_at = Some(at("2026-12-05T00:00:00Z"));
+        let (answer, text) = check(&world(), &later);
+        assert_eq!(answer, "permitted");
+        assert_eq!(
+            text,
+            "payments/acme-billing-reader: permitted by read-only-partners, asks for 1 approval
+      AwaitingApproval           1 approval asked for
+      Scheduled                  spec.startsAt 2026-12-05T00:00:00Z is yet to come"
+        );
+    }
+
+    #[test]
+    fn owners_ends_and_enrolment_refuse_too_and_unknown_owners_do_not() {
+        let mut world = world();
+        world.owners.remove("bob");
+        assert!(
+            check(&world, &grant())
+                .1
+                .contains("no  OwnerRemoved               AccessOwner bob does not exist")
+        );
+        world.owners.clear();
+        world.lacks(Missing::Owners, "", "none given".to_owned());
+        assert_eq!(check(&world, &grant()).0, "permitted");
+        let mut ended = grant();
+        ended.spec.expires_at = at("2026-11-30T00:00:00Z");
+        assert_eq!(check(&world, &ended).0, "refused");
+        for namespace in world.namespaces.values_mut() {
+            namespace.enrolled = false;
+        }
+        assert_eq!(check(&world, &grant()).0, "refused");
+    }
+
+    #[test]
+    fn without_policies_labels_or_integration_nothing_is_made_up() {
+        for missing in [Missing::Policies, Missing::Namespace, Missing::Integration] {
+            let mut world = world();
+            let name = if missing == Missing::Integration {
+                "acme-billing"
+            } else {
+                "payments"
+            };
+            world.lacks(missing, name, "\u{1b}not there".to_owned());
+            let (answer, text) = check(&world, &grant());
+            assert_eq!(answer, "unknown", "{missing:?}");
+            assert!(
+                text.starts_with("payments/acme-billing-reader: can't be judged\n  incomplete: \\u{1b}"),
+                "{text}"
+            );
+        }
+        let mut world = world();
+        world.integrations = BTreeMap::new();
+        assert_eq!(check(&world, &grant()).0, "refused", "it does not exist, as is known");
+    }
+
+    #[test]
+    fn what_cannot_be_judged_goes_before_what_is_refused() {
+        let world = world();
+        let now = at("2026-12-01T00:00:00Z");
+        let permitted = Checked::of(&world.judge(&grant(), now));
+        let with = |answer: &'static str| Checked {
+            answer,
+            ..permitted.clone()
+        };
+        assert_eq!(answer(std::slice::from_ref(&permitted)), Answer::Yes);
+        assert_eq!(answer(&[permitted.clone(), with("refused")]), Answer::No);
+        assert_eq!(answer(&[with("unknown"), with("refused"), permitted]), Answer::Unknown);
+    }
+}

@@ -14,8 +14,8 @@ use crate::domain::text::{bounded, escape};
 
 /// The largest file that is read.
 pub const MOST_BYTES: usize = 16 << 20;
-/// The most faults of one document.
-const MOST_FAULTS: usize = 32;
+/// After so many faults the rest is not read.
+const MOST_FAULTS: usize = 64;
 /// The longest a parser's words are shown.
 const MOST_WORDS: usize = 512;
 
@@ -85,12 +85,12 @@ impl Documents {
                 document: index + 1,
                 line,
             };
-            // Blank lines before it make the parser count as the file does.
-            let blanks = usize::try_from(line - 1).unwrap_or_default();
-            let padded = format!("{}{part}", "\n".repeat(blanks));
-            match parse::<Option<Value>>(&padded) {
+            if self.faults.len() >= MOST_FAULTS {
+                return self.fault(&place, None, None, "not read, after so many faults".to_owned());
+            }
+            match parse::<Option<Value>>(&place, &part) {
                 Ok(None) => {}
-                Ok(Some(value)) => self.take(&place, value, Some(&padded), namespace),
+                Ok(Some(value)) => self.take(&place, value, Some(&part), namespace),
                 Err((line, words)) => self.fault(&place, line, None, words),
             }
         }
@@ -149,7 +149,7 @@ impl Documents {
         // What the API server would see to, and what would be one fault again by the type.
         let faults = schema::faults(&kind, &value);
         if !faults.is_empty() {
-            for words in faults.into_iter().take(MOST_FAULTS) {
+            for words in faults {
                 self.fault(place, None, Some(&object), words);
             }
             return;
@@ -159,19 +159,19 @@ impl Documents {
             name.clone(),
         );
         let result = match kind.as_str() {
-            "PartnerIntegration" => typed(value, text).map(|mut it: PartnerIntegration| {
+            "PartnerIntegration" => typed(place, value, text).map(|mut it: PartnerIntegration| {
                 it.metadata.namespace = Some(key.0.clone());
                 self.integrations.insert(key, it);
             }),
-            "AccessGrant" => typed(value, text).map(|mut it: AccessGrant| {
+            "AccessGrant" => typed(place, value, text).map(|mut it: AccessGrant| {
                 it.metadata.namespace = Some(key.0.clone());
                 it.status = None;
                 self.grants.insert(key, it);
             }),
-            "AccessOwner" => typed(value, text).map(|it| drop(self.owners.insert(name, it))),
-            "AccessPolicy" => typed(value, text).map(|it| drop(self.policies.insert(name, it))),
-            "Namespace" => typed(value, text).map(|it| drop(self.namespaces.insert(name, it))),
-            _ => typed(value, text).map(|it| drop(self.cluster_roles.insert(name, it))),
+            "AccessOwner" => typed(place, value, text).map(|it| drop(self.owners.insert(name, it))),
+            "AccessPolicy" => typed(place, value, text).map(|it| drop(self.policies.insert(name, it))),
+            "Namespace" => typed(place, value, text).map(|it| drop(self.namespaces.insert(name, it))),
+            _ => typed(place, value, text).map(|it| drop(self.cluster_roles.insert(name, it))),
         };
         if let Err((line, words)) = result {
             self.fault(place, line, Some(&object), words);
@@ -182,21 +182,27 @@ impl Documents {
 type Wrong = (Option<u64>, String);
 
 /// Reads an object; from its text where there is one, since then the line is known.
-fn typed<T: DeserializeOwned>(value: Value, text: Option<&str>) -> Result<T, Wrong> {
+fn typed<T: DeserializeOwned>(place: &Place<'_>, value: Value, text: Option<&str>) -> Result<T, Wrong> {
     match text {
-        Some(text) => parse(text),
+        Some(text) => parse(place, text),
         None => serde_json::from_value(value).map_err(|error| (None, words(&error.to_string()))),
     }
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map(|location| location.line());
-        (
-            line.filter(|line| *line > 0),
-            words(&error.without_snippet().to_string()),
-        )
-    })
+fn parse<T: DeserializeOwned>(place: &Place<'_>, text: &str) -> Result<T, Wrong> {
+    let wrong = match serde_saphyr::from_str(text) {
+        Ok(found) => return Ok(found),
+        Err(wrong) => wrong,
+    };
+    // Once more with blank lines before it, so that all line numbers in its words are those of the file.
+    let blanks = usize::try_from(place.line - 1).unwrap_or_default();
+    let padded = format!("{}{text}", "\n".repeat(blanks));
+    let wrong = serde_saphyr::from_str::<T>(&padded).err().unwrap_or(wrong);
+    let line = wrong.location().map(|location| location.line());
+    Err((
+        line.filter(|line| *line > 0),
+        words(&wrong.without_snippet().to_string()),
+    ))
 }
 
 fn words(text: &str) -> String {
@@ -312,6 +318,13 @@ spec:
         ] {
             assert!(told.iter().any(|fault| fault.contains(words)), "{words} in {told:#?}");
         }
+    }
+
+    #[test]
+    fn after_many_faults_the_rest_is_not_read() {
+        let told = faults(&"kind: Nothing\n---\n".repeat(MOST_FAULTS * 2));
+        assert_eq!(told.len(), MOST_FAULTS + 1);
+        assert!(told[MOST_FAULTS].contains("not read, after so many faults"), "{told:?}");
     }
 
     #[test]

@@ -116,6 +116,24 @@ impl Reader {
                 Err(why) => world.lacks(Missing::ClusterRole, &name, why),
             }
         }
+        if world::reaches_secrets(grant, &world.cluster_roles) {
+            self.deliveries(world, grant).await?;
+        }
+        Ok(())
+    }
+
+    /// The grants of the other namespaces that a grant reaches: their Secrets are out of its reach.
+    async fn deliveries(&self, world: &mut World, grant: &AccessGrant) -> anyhow::Result<()> {
+        let mut beyond = world::reached(grant);
+        beyond.remove(&world::key(grant).0);
+        for namespace in beyond {
+            let grants: Api<AccessGrant> = Api::namespaced(self.client.clone(), &namespace);
+            let doing = format!("listing grants of namespace {namespace}");
+            match allowed(grants.list(&ListParams::default()).await, &doing)? {
+                Ok(found) => add_namespaced(&mut world.grants, found.items),
+                Err(why) => world.lacks(Missing::Deliveries, &namespace, why),
+            }
+        }
         Ok(())
     }
 

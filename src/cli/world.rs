@@ -39,6 +39,8 @@ pub enum Missing {
     Enrolment,
     /// The other grants of the grant's namespace.
     Siblings,
+    /// The grants of another namespace, whose Secrets no rule may reach.
+    Deliveries,
 }
 
 impl Missing {
@@ -51,7 +53,11 @@ impl Missing {
     /// Without it, whether the grant is active is not known.
     #[must_use]
     pub fn hides_verdict(self) -> bool {
-        self.hides_policies() || matches!(self, Self::Integration | Self::Owners | Self::Decisions)
+        self.hides_policies()
+            || matches!(
+                self,
+                Self::Integration | Self::Owners | Self::Decisions | Self::ClusterRole
+            )
     }
 
     /// What follows from it.
@@ -66,6 +72,7 @@ impl Missing {
             Self::ClusterRole => "it counts as if it did not exist",
             Self::Enrolment => "it is taken for enrolled",
             Self::Siblings => "how many grants of the integration are active is not known",
+            Self::Deliveries => "which Secrets deliver credentials there is not known",
         }
     }
 }
@@ -153,6 +160,16 @@ pub fn cluster_roles(grant: &AccessGrant) -> BTreeSet<String> {
     let entries = grant.spec.access.iter();
     let roles = entries.filter_map(|entry| entry.cluster_role_ref.as_ref());
     roles.map(|role| role.name.0.clone()).collect()
+}
+
+/// Whether a grant reaches Secrets by rules or ClusterRoles.
+#[must_use]
+pub fn reaches_secrets(grant: &AccessGrant, roles: &BTreeMap<String, Vec<ResolvedRule>>) -> bool {
+    let inline = grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
+    let inline = inline.flat_map(permission::from_rules);
+    let named = cluster_roles(grant);
+    let named = named.iter().filter_map(|name| roles.get(name)).flatten().cloned();
+    inline.chain(named).any(|rule| permission::reaches_secrets(&rule))
 }
 
 /// The resolved rules of a ClusterRole.
@@ -278,7 +295,7 @@ impl World {
         let (namespaces, roles, own) = (reached(grant), cluster_roles(grant), key(grant).0);
         let matters = |gap: &&Gap| match gap.missing {
             Missing::Policies | Missing::Owners => true,
-            Missing::Namespace | Missing::Enrolment => namespaces.contains(&gap.name),
+            Missing::Namespace | Missing::Enrolment | Missing::Deliveries => namespaces.contains(&gap.name),
             Missing::Decisions | Missing::Siblings => gap.name == own,
             Missing::Integration => gap.name == grant.spec.integration_ref.name.0,
             Missing::ClusterRole => roles.contains(&gap.name),

@@ -9,6 +9,9 @@ use crate::domain::text::{bounded, escape};
 /// The longest a value is shown.
 const MOST_SHOWN: usize = 80;
 
+/// The most faults of one object.
+const MOST_FAULTS: usize = 32;
+
 /// What is wrong with the spec of an object of ours, in words; nothing of other kinds.
 pub(super) fn faults(kind: &str, object: &Value) -> Vec<String> {
     let crd = api::all_crds().into_iter().find(|crd| crd.spec.names.kind == kind);
@@ -26,6 +29,7 @@ pub(super) fn faults(kind: &str, object: &Value) -> Vec<String> {
             }
         }
     }
+    faults.truncate(MOST_FAULTS);
     faults
 }
 
@@ -43,6 +47,9 @@ fn given(value: &Value) -> String {
 }
 
 fn walk(path: &str, schema: &Value, value: &Value, faults: &mut Vec<String>) {
+    if faults.len() >= MOST_FAULTS {
+        return;
+    }
     let mut fault = |words: String| faults.push(format!("{path}: {words}"));
     let wanted = schema["type"].as_str().unwrap_or_default();
     let fits = match wanted {
