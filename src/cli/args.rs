@@ -1,5 +1,6 @@
 //! The plugin's arguments, with their help. No I/O.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -12,7 +13,7 @@ use crate::api::v1alpha1::Instant;
     name = "kubectl-wayleave",
     bin_name = "kubectl wayleave",
     version,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of check: 0 all permitted, 1 refused, 2 can't be judged."
 )]
 pub struct Args {
     /// Flags of every command.
@@ -52,6 +53,38 @@ pub enum OutputFormat {
     Yaml,
 }
 
+const EXPLAIN_HELP: &str = "What you may not read is named, and the answer said to be incomplete.
+
+Example:
+  kubectl wayleave explain acme-reader -n payments";
+
+const CHECK_HELP: &str = "Files hold PartnerIntegrations, AccessGrants and, if need be, AccessOwners, AccessPolicies, \
+Namespaces and ClusterRoles; what is not in them comes from the cluster. With --policies nothing is asked of any cluster.
+
+Exit codes:
+  0  every grant is permitted
+  1  a grant is refused
+  2  a grant can't be judged: bad input, something unknown, or no cluster
+
+Examples:
+  kubectl wayleave check -f acme.yaml -n payments
+  kubectl wayleave check -f acme.yaml --policies policies.yaml --namespace-labels payments=partners.example/allowed=true";
+
+const DIGEST_HELP: &str =
+    "The digest covers both specs and the UIDs of the namespaces that are reached. Where the grant \
+is in the cluster, the sections that differ from it are named.
+
+Example:
+  kubectl wayleave digest -f acme.yaml -n payments --sections";
+
+const APPROVE_HELP: &str =
+    "With --file, what the files hold is shown and approved: a change that is yet to be merged. \
+With --digest, only what has this digest is approved.
+
+Examples:
+  kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'
+  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml --digest sha256:07267be4...";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -63,10 +96,17 @@ pub enum Command {
         after_help = "Example:\n  kubectl wayleave list --all-namespaces"
     )]
     List(List),
-    /// Approve a grant exactly as shown
-    #[command(
-        after_help = "Example:\n  kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'"
-    )]
+    /// Explain a grant: the verdict, approvals, each policy with each point, and what to change
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Check grants in files before they are applied
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+    /// Compute the digest of grants in files, to approve a change before it is merged
+    #[command(after_help = DIGEST_HELP)]
+    Digest(DigestOf),
+    /// Approve a grant exactly as shown, or a change of it that is yet to come
+    #[command(after_help = APPROVE_HELP)]
     Approve(Approve),
     /// Deny a grant: only approvals made later count
     #[command(after_help = "Example:\n  kubectl wayleave deny acme-reader -n payments --reason 'too broad'")]
@@ -98,6 +138,44 @@ pub struct List {
     pub all_namespaces: bool,
 }
 
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// Name of the AccessGrant
+    pub grant: String,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// A file of YAML or JSON documents, - for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// A file of AccessPolicies; may be repeated; then nothing is asked of any cluster
+    #[arg(long, value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+    /// Labels of a namespace, such as payments=team=ledger,tier=2; may be repeated
+    #[arg(long, value_name = "NAMESPACE=KEY=VALUE,...", value_parser = namespace_labels)]
+    pub namespace_labels: Vec<(String, BTreeMap<String, String>)>,
+}
+
+/// Arguments of `digest`.
+#[derive(Debug, clap::Args)]
+pub struct DigestOf {
+    /// A file of YAML or JSON documents, - for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The UID of a namespace, in place of the cluster's word; may be repeated
+    #[arg(long, value_name = "NAMESPACE=UID", value_parser = namespace_uid)]
+    pub namespace_uid: Vec<(String, String)>,
+    /// Ask no cluster: integrations come from the files, UIDs from --namespace-uid
+    #[arg(long)]
+    pub offline: bool,
+    /// Show the hash of each section
+    #[arg(long)]
+    pub sections: bool,
+}
+
 /// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
 pub struct Approve {
@@ -109,6 +187,12 @@ pub struct Approve {
     /// Until when the approval is good, such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "RFC3339")]
     pub valid_until: Option<Instant>,
+    /// Approve only what has this digest, now or once it is merged, such as kubectl wayleave digest prints
+    #[arg(long, value_name = "SHA256", value_parser = digest)]
+    pub digest: Option<String>,
+    /// A file that holds the grant, and its integration if that changes too, as they are to be; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// A group of yours that you approve for; may be repeated; all of yours when left out
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
@@ -171,6 +255,43 @@ fn line(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// `sha256:` and 64 hexadecimal digits.
+fn digest(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    let is_digit = |digit: char| matches!(digit, '0'..='9' | 'a'..='f');
+    if digits.len() == 64 && digits.chars().all(is_digit) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be sha256: followed by 64 lower-case hexadecimal digits".to_owned())
+    }
+}
+
+/// `namespace=key=value,...`.
+fn namespace_labels(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
+    let wrong = || "must be NAMESPACE=KEY=VALUE,..., such as payments=team=ledger,tier=2".to_owned();
+    let (namespace, labels) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(wrong)?;
+    let mut found = BTreeMap::new();
+    for label in labels.split(',').filter(|label| !label.is_empty()) {
+        let (key, value) = label
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(wrong)?;
+        found.insert(key.to_owned(), value.to_owned());
+    }
+    Ok((namespace.to_owned(), found))
+}
+
+/// `namespace=uid`.
+fn namespace_uid(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(name, uid)| !name.is_empty() && !uid.is_empty())
+        .map(|(name, uid)| (name.to_owned(), uid.to_owned()))
+        .ok_or_else(|| "must be NAMESPACE=UID".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -194,5 +315,18 @@ mod tests {
     #[test]
     fn one_namespace_and_all_of_them_exclude_each_other() {
         assert!(Args::try_parse_from(["kubectl-wayleave", "list", "-A", "-n", "payments"]).is_err());
+    }
+
+    #[test]
+    fn labels_uids_and_digests_are_read_and_nothing_else() {
+        let (namespace, labels) = namespace_labels("payments=team=ledger,corp.example/tier=").unwrap();
+        assert_eq!((namespace.as_str(), labels.len()), ("payments", 2));
+        assert_eq!(labels["corp.example/tier"], "");
+        assert!(namespace_labels("payments=").unwrap().1.is_empty());
+        assert!(namespace_labels("payments").is_err() && namespace_labels("payments=team").is_err());
+        assert!(namespace_uid("payments=").is_err());
+        assert!(digest(&format!("sha256:{}", "0a".repeat(32))).is_ok());
+        assert!(digest(&format!("sha256:{}", "0A".repeat(32))).is_err());
+        assert!(digest("sha256:").is_err());
     }
 }

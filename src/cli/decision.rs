@@ -166,11 +166,7 @@ pub fn digest_to_approve(
             };
             let mut sections = digest::digest(integration, grant, &BTreeMap::new()).sections;
             sections.insert(TARGETS.to_owned(), known.clone());
-            let whole = serde_json::json!({"version": digest::VERSION, "sections": sections});
-            GrantDigest {
-                digest: format!("sha256:{}", digest::hash(&whole)),
-                sections,
-            }
+            GrantDigest::of_sections(sections)
         }
     };
     match &status.digest {

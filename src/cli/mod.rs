@@ -17,15 +17,33 @@ use kube::{Client, Config};
 use args::{Args, Command, Global, OutputFormat};
 
 pub mod args;
+pub mod checked;
 pub mod command;
 pub mod decision;
+pub mod documents;
+pub mod explanation;
 pub mod failure;
 pub mod output;
+pub mod reader;
+pub mod world;
 
 /// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
 /// Exit code of wrong usage.
 const USAGE: u8 = 2;
+/// Exit code of a check that could not be made.
+const UNJUDGED: u8 = 2;
+
+/// How a command that was carried out ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// All is well.
+    Yes,
+    /// What was asked about is refused.
+    No,
+    /// What was asked about can't be judged.
+    Unknown,
+}
 
 /// What a command reads and writes besides the cluster.
 pub struct Io<'a> {
@@ -100,34 +118,51 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .context("starting the runtime");
     let done = runtime.and_then(|runtime| runtime.block_on(dispatch(&args, &mut io)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(FAILED),
+        Ok(Answer::Unknown) => ExitCode::from(UNJUDGED),
         Err(error) => {
             let told = failure::explain(&error);
             let _ = writeln!(io.err, "error: {}", output::escape(&told.message));
             if let Some(hint) = told.hint {
                 let _ = writeln!(io.err, "hint: {hint}");
             }
-            ExitCode::from(FAILED)
+            ExitCode::from(if matches!(args.command, Command::Check(_)) {
+                UNJUDGED
+            } else {
+                FAILED
+            })
         }
     }
 }
 
-async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<()> {
-    if let Command::Version(version) = &args.command
-        && !version.server
-    {
-        return command::version::client(&args.global, io);
+async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<Answer> {
+    match &args.command {
+        Command::Version(version) if !version.server => {
+            command::version::client(&args.global, io)?;
+            return Ok(Answer::Yes);
+        }
+        Command::Check(check) if !check.policies.is_empty() => return command::check::offline(check, &args.global, io),
+        Command::Digest(digest) if digest.offline => {
+            command::digest::offline(digest, &args.global, io)?;
+            return Ok(Answer::Yes);
+        }
+        _ => {}
     }
     let session = connect(&args.global).await?;
     match &args.command {
+        Command::Check(args) => return command::check::run(args, io, &session).await,
         Command::Version(args) => command::version::run(args, io, &session).await,
         Command::List(args) => command::list::run(args, io, &session).await,
+        Command::Explain(args) => command::explain::run(args, io, &session).await,
+        Command::Digest(args) => command::digest::run(args, io, &session).await,
         Command::Approve(args) => command::approve::run(args, io, &session).await,
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
-    }
+    }?;
+    Ok(Answer::Yes)
 }
 
 async fn connect(global: &Global) -> anyhow::Result<Session> {

@@ -8,14 +8,13 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::cache::{Cache, Guarded, by_name};
 use super::{Context, lock, mapping, now};
-use crate::api::conditions::types;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
 };
 use crate::domain::approval::Confirmation;
 use crate::domain::permission;
-use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
+use crate::domain::verdict::{self, Facts, Namespace, Verdict, decide};
 use crate::plan::{Child, Observed, Plan, plan, rotation_asked};
 
 /// After so many seconds the API server is asked again about a decider whom it refused.
@@ -215,14 +214,8 @@ fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
         .of(identity.map_or("", |identity| &identity.service_account))
 }
 
-/// Active grants of the same integration that are older, or as old and first by UID.
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
-    let rank = |it: &AccessGrant| (it.metadata.creation_timestamp.as_ref().map(|time| time.0), it.uid());
-    let is_active = |it: &AccessGrant| {
-        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
-        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
-    };
     let siblings = cache.grants_of(&mapping::integration_of(grant));
     let siblings = siblings.iter().filter_map(|it| it.0.as_ref().ok());
-    siblings.filter(|it| is_active(it) && rank(it) < rank(grant)).count()
+    verdict::earlier_siblings(grant, siblings)
 }

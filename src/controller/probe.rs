@@ -153,8 +153,14 @@ async fn prove(context: &Context) -> anyhow::Result<Answer> {
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
     let body = String::from_utf8_lossy(&body);
+    let refused = status.is_client_error() && OUR_WORDS.iter().all(|words| body.contains(words));
+    // Anything else but a yes says nothing about our policies: too many calls, a right that is missing, another policy's no.
+    anyhow::ensure!(
+        refused || status.is_success(),
+        "a forged decision was answered with {status}"
+    );
     Ok(Answer {
-        refused: status.is_client_error() && OUR_WORDS.iter().all(|words| body.contains(words)),
+        refused,
         at: server
             .as_ref()
             .map_or_else(now, |server| Instant::new(server.timestamp())),

@@ -13,7 +13,7 @@ use super::approval::Confirmation;
 use super::conditions::Desired;
 use super::ownership::Owners;
 use super::policy::Terms;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
 };
@@ -79,6 +79,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Every reason in words, the primary one first.
     pub message: String,
+    /// Every reason against access by itself, the primary one first.
+    pub against: Vec<(Reason, String)>,
     /// The Approved condition.
     pub approved: Desired,
     /// What status must remember.
@@ -93,6 +95,26 @@ pub struct Verdict {
     pub decisions: BTreeMap<String, Desired>,
     /// The next instant at which the answer can change by itself.
     pub next_change: Option<Instant>,
+}
+
+/// How many of these grants are active, of the same integration, and older than `grant`, or as old and first by UID.
+#[must_use]
+pub fn earlier_siblings<'a>(grant: &AccessGrant, all: impl IntoIterator<Item = &'a AccessGrant>) -> usize {
+    let rank = |it: &AccessGrant| {
+        let created = it.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created, it.metadata.uid.clone())
+    };
+    let is_sibling = |it: &AccessGrant| {
+        it.metadata.namespace == grant.metadata.namespace && it.spec.integration_ref == grant.spec.integration_ref
+    };
+    let is_active = |it: &AccessGrant| {
+        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+    };
+    let earlier = all
+        .into_iter()
+        .filter(|it| is_sibling(it) && is_active(it) && rank(it) < rank(grant));
+    earlier.count()
 }
 
 /// Whether access should exist.

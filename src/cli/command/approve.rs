@@ -6,11 +6,28 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use super::{decide, grant, is_forbidden, who_am_i};
+use super::digest::of_files;
+use super::{decide, documents, grant, is_forbidden, sound, who_am_i};
 use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration};
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
+use crate::cli::world::integration_key;
 use crate::cli::{Io, Session, output};
+
+/// What is to be approved.
+struct Subject {
+    /// The grant, as it stands or as it is to be; none where all that is known of it is the digest.
+    shown: Option<(PartnerIntegration, AccessGrant)>,
+    digest: String,
+    /// It is yet to come: what stands there now is another.
+    proposed: Option<Proposed>,
+}
+
+/// How what is yet to come differs from what stands there.
+struct Proposed {
+    current: String,
+    changed: Vec<String>,
+}
 
 /// Approves a grant.
 ///
@@ -28,19 +45,14 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     if let Some(involvement) = involvement(&integration, &grant, &user.name) {
         bail!("not approved: {involvement}");
     }
-    let targets = namespaces(session, &grant, io).await?;
-    let digest = digest_to_approve(&integration, &grant, targets.as_ref())
-        .map_err(|refusal| anyhow!("not approved: {refusal}"))?;
-    if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
-        writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
+    let subject = subject(args, io, session, &grant, &integration).await?;
+    if let Some((integration, grant)) = &subject.shown
+        && let Some(involvement) = involvement(integration, grant, &user.name)
+    {
+        bail!("not approved: {involvement}");
     }
-    let end = grant.spec.expires_at;
-    if end.timestamp() <= io.now {
-        writeln!(
-            io.err,
-            "warning: spec.expiresAt ({end}) has passed: an approval gives no access"
-        )?;
-    }
+    let shown = subject.shown.as_ref().map_or(&grant, |(_, grant)| grant);
+    warn(io, &grant, shown)?;
     for group in &args.groups {
         ensure!(
             user.groups.contains(group),
@@ -54,27 +66,27 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     } else {
         args.groups.clone()
     };
-    write!(
-        io.err,
-        "approving as {}:\n{}",
-        output::escape(&user.name),
-        describe(&integration, &grant, &digest)
-    )?;
+    show(io, &user.name, &subject)?;
+    let question = if subject.proposed.is_some() {
+        "approve what is yet to come?"
+    } else {
+        "approve?"
+    };
     if !args.yes {
-        match io.confirm("approve?")? {
+        match io.confirm(question)? {
             Some(true) => {}
             Some(false) => bail!("not approved"),
             None => bail!("not approved: there is no terminal to ask on; give --yes"),
         }
     }
-    let mut beyond = grant.target_namespaces();
+    let mut beyond = shown.target_namespaces();
     beyond.retain(|name| *name != session.namespace);
     let draft = Draft {
         namespace: &session.namespace,
         grant: &args.grant,
         uid: Some(uid),
         decision: Decision::Approve,
-        digest: Some(&digest),
+        digest: Some(&subject.digest),
         targets: &beyond,
         user: &user.name,
         groups: &groups,
@@ -82,6 +94,105 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
         reason: &args.reason,
     };
     decide(&draft, io, session).await
+}
+
+fn warn(io: &mut Io<'_>, grant: &AccessGrant, shown: &AccessGrant) -> anyhow::Result<()> {
+    if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
+        writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
+    }
+    let end = shown.spec.expires_at;
+    if end.timestamp() <= io.now {
+        writeln!(
+            io.err,
+            "warning: spec.expiresAt ({end}) has passed: an approval gives no access"
+        )?;
+    }
+    Ok(())
+}
+
+/// Shows what is approved; what is yet to come is called so.
+fn show(io: &mut Io<'_>, user: &str, subject: &Subject) -> anyhow::Result<()> {
+    let user = output::escape(user);
+    match &subject.proposed {
+        None => writeln!(io.err, "approving as {user}:")?,
+        Some(_) => writeln!(
+            io.err,
+            "approving as {user} what is PROPOSED, and not what stands in the cluster now:"
+        )?,
+    }
+    match &subject.shown {
+        Some((integration, grant)) => write!(io.err, "{}", describe(integration, grant, &subject.digest))?,
+        None => writeln!(
+            io.err,
+            "  digest      {}\n  its content is not known here: give --file to see it",
+            subject.digest
+        )?,
+    }
+    if let Some(proposed) = &subject.proposed {
+        writeln!(io.err, "  now         {}", output::escape(&proposed.current))?;
+        if !proposed.changed.is_empty() {
+            writeln!(io.err, "  changes     {}", output::escape(&proposed.changed.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be approved: of the files, else what stands there, else no more than a digest.
+async fn subject(
+    args: &Approve,
+    io: &mut Io<'_>,
+    session: &Session,
+    grant: &AccessGrant,
+    integration: &PartnerIntegration,
+) -> anyhow::Result<Subject> {
+    let current = grant.status.as_ref().and_then(|status| status.digest.clone());
+    let proposed = |digest: &str, changed: Vec<String>| {
+        (current.as_deref() != Some(digest)).then(|| Proposed {
+            current: current.clone().unwrap_or_else(|| "no digest yet".to_owned()),
+            changed,
+        })
+    };
+    if !args.files.is_empty() {
+        let found = documents(&args.files, &session.namespace)?;
+        sound(&found, io)?;
+        let at = (session.namespace.clone(), args.grant.clone());
+        let coming = found.grants.get(&at).unwrap_or(grant);
+        let is_there = found.grants.contains_key(&at) || found.integrations.contains_key(&integration_key(grant));
+        ensure!(
+            is_there,
+            "--file: neither grant {}/{} nor its integration is in the files",
+            at.0,
+            at.1
+        );
+        let (integration, computed) = of_files(session, &found, coming, Some(grant), &BTreeMap::new()).await?;
+        if let Some(digest) = args.digest.as_ref().filter(|digest| **digest != computed.digest) {
+            bail!(
+                "not approved: what the files hold has the digest {}, --digest is {digest}",
+                computed.digest
+            );
+        }
+        let known = grant.status.as_ref().map(|status| &status.digest_sections);
+        let changed = known.map(|known| computed.changed_since(known)).unwrap_or_default();
+        return Ok(Subject {
+            proposed: proposed(&computed.digest, changed),
+            digest: computed.digest,
+            shown: Some((integration, coming.clone())),
+        });
+    }
+    let targets = namespaces(session, grant, io).await?;
+    let standing = digest_to_approve(integration, grant, targets.as_ref());
+    match (&args.digest, standing) {
+        (Some(digest), standing) if standing.as_ref() != Ok(digest) => Ok(Subject {
+            proposed: proposed(digest, Vec::new()),
+            digest: digest.clone(),
+            shown: None,
+        }),
+        (_, standing) => Ok(Subject {
+            digest: standing.map_err(|refusal| anyhow!("not approved: {refusal}"))?,
+            shown: Some((integration.clone(), grant.clone())),
+            proposed: None,
+        }),
+    }
 }
 
 async fn integration(session: &Session, grant: &AccessGrant) -> anyhow::Result<PartnerIntegration> {

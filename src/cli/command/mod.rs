@@ -1,16 +1,24 @@
 //! One file a command: each reads its arguments, speaks to the cluster, and writes its result.
 
-use anyhow::{Context as _, anyhow};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow, ensure};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::decision::{Draft, build, groups_stated, verb};
+use super::documents::{Documents, MOST_BYTES};
 use super::{Io, Session, output};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant};
 
 pub mod approve;
+pub mod check;
 pub mod deny;
+pub mod digest;
+pub mod explain;
 pub mod kubeconfig;
 pub mod list;
 pub mod revoke;
@@ -32,6 +40,45 @@ async fn grant(session: &Session, name: &str) -> anyhow::Result<AccessGrant> {
             session.namespace
         )
     })
+}
+
+/// The objects of some files; `-` is standard input. Objects without a namespace get `namespace`.
+fn documents(files: &[PathBuf], namespace: &str) -> anyhow::Result<Documents> {
+    let mut documents = Documents::default();
+    for path in files {
+        let is_stdin = path.as_os_str() == "-";
+        let (shown, mut reader): (String, Box<dyn Read>) = if is_stdin {
+            ("standard input".to_owned(), Box::new(std::io::stdin()))
+        } else {
+            let shown = path.display().to_string();
+            let file = File::open(path).with_context(|| format!("opening {shown}"))?;
+            (shown, Box::new(file))
+        };
+        let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        reader
+            .by_ref()
+            .take(most + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading {shown}"))?;
+        ensure!(bytes.len() <= MOST_BYTES, "{shown}: larger than {MOST_BYTES} bytes");
+        let text = String::from_utf8(bytes).with_context(|| format!("{shown}: not UTF-8"))?;
+        documents.read(&shown, &text, namespace);
+    }
+    Ok(documents)
+}
+
+/// Refuses files in which something is wrong, after all of it was told.
+fn sound(documents: &Documents, io: &mut Io<'_>) -> anyhow::Result<()> {
+    for ignored in &documents.ignored {
+        writeln!(io.err, "note: {ignored}")?;
+    }
+    for fault in &documents.faults {
+        writeln!(io.err, "error: {fault}")?;
+    }
+    let count = documents.faults.len();
+    ensure!(count == 0, "{count} faults in the files");
+    Ok(())
 }
 
 /// The user whom the API server takes the caller for.

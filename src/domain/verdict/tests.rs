@@ -383,3 +383,30 @@ proptest! {
         prop_assert!(!verdict.message.is_empty());
     }
 }
+
+#[test]
+fn older_active_grants_of_the_integration_come_first() {
+    let active = |uid: &str, created: &str| {
+        let mut it = grant();
+        it.metadata.uid = Some(uid.to_owned());
+        it.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            at(created).timestamp(),
+        ));
+        let status = serde_json::json!({"conditions": [{
+            "type": "Active", "status": "True", "reason": "Issued", "message": "",
+            "lastTransitionTime": "2026-11-24T10:43:02Z",
+        }]});
+        it.status = Some(serde_json::from_value(status).unwrap());
+        it
+    };
+    let this = active("b", "2026-11-01T00:00:00Z");
+    let older = active("z", "2026-10-01T00:00:00Z");
+    let as_old = active("a", "2026-11-01T00:00:00Z");
+    let younger = active("c", "2026-11-02T00:00:00Z");
+    let mut inactive = older.clone();
+    inactive.status = None;
+    let mut of_another = older.clone();
+    of_another.spec.integration_ref.name = "another".into();
+    let all = [&this, &older, &as_old, &younger, &inactive, &of_another];
+    assert_eq!(crate::domain::verdict::earlier_siblings(&this, all), 2);
+}
