@@ -351,7 +351,7 @@ async fn a_decision_says_whether_it_counts_and_each_transition_is_told_once() ->
     ensure!(message.contains("AccessGrant nobody"), "{message}");
     let review = "decision: Review, subject: {kind: PartnerIntegration, name: acme}";
     stage.decide(&stage.dave, "review", dave, review).await?;
-    stage.says("wld/review", "Counted", "Unknown", "NotEvaluated").await?;
+    stage.says("wld/review", "Counted", "False", "NothingToRenew").await?;
 
     // One that counts.
     stage.approve("yes").await?;
