@@ -62,6 +62,6 @@ async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> 
         create.run().await?.ok().with_context(|| manifest.to_owned())?;
         tried += 1;
     }
-    ensure!(tried == 5, "{tried} manifests in the README");
+    ensure!(tried == 6, "{tried} manifests in the README");
     Ok(())
 }
