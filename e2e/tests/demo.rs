@@ -73,6 +73,6 @@ async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> 
         create.run().await?.ok().context(manifest)?;
         tried += 1;
     }
-    ensure!(tried == 5, "{tried} manifests in the README");
+    ensure!(tried == 6, "{tried} manifests in the README");
     Ok(())
 }

@@ -114,6 +114,11 @@ pub enum Command {
     /// Revoke a grant: its access ends now, and only approvals made later count
     #[command(after_help = "Example:\n  kubectl wayleave revoke acme-reader -n payments --reason 'incident 42' --yes")]
     Revoke(Revoke),
+    /// Recertify an integration: show what its grants are, and keep or revoke each
+    #[command(
+        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
+    )]
+    Certify(Certify),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
     #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]
     Kubeconfig(Kubeconfig),
@@ -224,6 +229,41 @@ pub struct Revoke {
     pub yes: bool,
 }
 
+/// Arguments of `certify`.
+#[derive(Debug, clap::Args)]
+pub struct Certify {
+    /// Name of the PartnerIntegration
+    #[arg(required_unless_present = "from_file", conflicts_with = "from_file")]
+    pub integration: Option<String>,
+    /// Why, in a sentence
+    #[arg(long, value_name = "TEXT", value_parser = line, required_unless_present = "from_file", conflicts_with = "from_file")]
+    pub reason: Option<String>,
+    /// A grant to renew; may be repeated
+    #[arg(long, value_name = "GRANT", conflicts_with = "from_file")]
+    pub keep: Vec<String>,
+    /// A grant to revoke; may be repeated
+    #[arg(long, value_name = "GRANT", conflicts_with = "from_file")]
+    pub revoke: Vec<String>,
+    /// Renew every grant that can be renewed, but for those to revoke
+    #[arg(long, conflicts_with_all = ["keep", "from_file"])]
+    pub keep_all: bool,
+    /// Recertify the integrations that a file lists, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Until when what is renewed is good at most, such as 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "RFC3339")]
+    pub valid_until: Option<Instant>,
+    /// A group of yours that you review for; may be repeated; all of yours when left out
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Show the decisions as YAML and write none
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Don't ask whether to write what was chosen
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
 /// Arguments of `kubeconfig`.
 #[derive(Debug, clap::Args)]
 pub struct Kubeconfig {
@@ -245,7 +285,7 @@ pub struct Rotate {
 }
 
 /// One line of text, as the schema of a reason has it.
-fn line(text: &str) -> Result<String, String> {
+pub(super) fn line(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().count() > 256 {
         return Err("must be 1 to 256 characters, and not blanks alone".to_owned());
     }
@@ -310,6 +350,24 @@ mod tests {
         assert!(parse(&["revoke", "g", "--reason", "a\nb"]).is_err());
         assert!(parse(&["deny", "g", "--reason", " "]).is_err());
         assert!(parse(&["revoke", "g", "--reason", "leaked", "-n", "payments"]).is_ok());
+    }
+
+    #[test]
+    fn a_certification_is_of_one_integration_with_a_reason_or_of_a_file() {
+        let parse = |words: &[&str]| Args::try_parse_from([&["kubectl-wayleave", "certify"], words].concat());
+        assert!(parse(&["acme", "--reason", "Q4"]).is_ok());
+        assert!(parse(&["acme", "--reason", "Q4", "--keep", "a", "--keep", "b", "--revoke", "c"]).is_ok());
+        assert!(parse(&["--from-file", "q4.yaml", "--dry-run"]).is_ok());
+        for wrong in [
+            &[][..],
+            &["acme"],
+            &["acme", "--from-file", "q4.yaml"],
+            &["acme", "--reason", "Q4", "--keep-all", "--keep", "a"],
+            &["--from-file", "q4.yaml", "--keep-all"],
+            &["--from-file", "q4.yaml", "--reason", "Q4"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

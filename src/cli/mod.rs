@@ -17,6 +17,7 @@ use kube::{Client, Config};
 use args::{Args, Command, Global, OutputFormat};
 
 pub mod args;
+pub mod certify;
 pub mod checked;
 pub mod command;
 pub mod decision;
@@ -64,17 +65,24 @@ impl Io<'_> {
     ///
     /// When the question can't be written or the answer can't be read.
     pub fn confirm(&mut self, question: &str) -> anyhow::Result<Option<bool>> {
+        let answer = self.ask(&format!("{question} [y/N]"))?;
+        Ok(answer.map(|answer| answer == "y" || answer == "yes"))
+    }
+
+    /// Asks a question; gives the answer in lower case, empty where there was none. None where nobody can be asked.
+    ///
+    /// # Errors
+    ///
+    /// When the question can't be written or the answer can't be read.
+    pub fn ask(&mut self, question: &str) -> anyhow::Result<Option<String>> {
         let Some(answers) = self.answers.as_mut() else {
             return Ok(None);
         };
-        write!(self.err, "{} [y/N] ", output::escape(question))?;
+        write!(self.err, "{} ", output::escape(question))?;
         self.err.flush()?;
         let mut answer = String::new();
         answers.read_line(&mut answer).context("reading the answer")?;
-        let answer = answer.trim();
-        Ok(Some(
-            answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"),
-        ))
+        Ok(Some(answer.trim().to_ascii_lowercase()))
     }
 }
 
@@ -159,6 +167,7 @@ async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<Answer> {
         Command::Approve(args) => command::approve::run(args, io, &session).await,
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
+        Command::Certify(args) => command::certify::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
     }?;

@@ -64,7 +64,9 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
         let said = announcement::of_integration(found.status.as_ref(), &plan.status);
         context.integrations_written.remember(written);
         context.integrations_pace.wrote(uid);
-        context.events.announce(found.as_ref(), said).await;
+        for said in said {
+            context.events.announce(found.as_ref(), Some(said)).await;
+        }
     }
     Ok(Action::requeue(until(at.plus(plan.again_in))))
 }

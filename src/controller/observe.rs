@@ -104,7 +104,7 @@ impl World {
         let owners = by_name(&self.owners);
         let decisions = self.decisions();
         let policies: Vec<&AccessPolicy> = self.policies.iter().filter_map(|it| it.0.as_ref().ok()).collect();
-        let confirmations = confirmations(context, &decisions);
+        let confirmations = confirmations(context, &self.grant, &decisions);
         let seen = context.probe.seen();
         let reserved = context.reserved_namespaces();
         let at = now();
@@ -133,13 +133,18 @@ impl World {
 }
 
 /// The answers about deciders that were asked for already. A no is asked for again after a while: rights are given, too.
-fn confirmations(context: &Context, decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation> {
+fn confirmations(
+    context: &Context,
+    grant: &AccessGrant,
+    decisions: &[&AccessDecision],
+) -> BTreeMap<String, Confirmation> {
     let known = lock(&context.confirmations);
+    let grant = grant.uid().unwrap_or_default();
     let still_holds = |(answer, at): &(Confirmation, Instant)| {
         *answer == Confirmation::Allowed || now().seconds_since(*at) < ASK_AGAIN
     };
     let uids = decisions.iter().filter_map(|decision| decision.metadata.uid.as_ref());
-    let answers = uids.filter_map(|uid| known.get(uid).map(|answer| (uid, answer)));
+    let answers = uids.filter_map(|uid| Some((uid, known.get(&(uid.clone(), grant.clone()))?)));
     let answers = answers.filter(|(_, answer)| still_holds(answer));
     answers
         .map(|(uid, (answer, _))| (uid.clone(), answer.clone()))

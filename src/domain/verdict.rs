@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admission::Proofs;
-use super::approval::Confirmation;
+use super::approval::{Confirmation, ReviewOutcome};
 use super::conditions::Desired;
 use super::ownership::Owners;
 use super::policy::Terms;
@@ -93,6 +93,8 @@ pub struct Verdict {
     pub not_counted: BTreeMap<String, String>,
     /// The Counted condition of each decision on the grant itself, by the decision's name.
     pub decisions: BTreeMap<String, Desired>,
+    /// What each Review that lists the grant did for it, by the decision's name.
+    pub reviews: BTreeMap<String, ReviewOutcome>,
     /// The next instant at which the answer can change by itself.
     pub next_change: Option<Instant>,
 }

@@ -8,6 +8,7 @@ pub mod children;
 pub mod decision;
 pub mod integration;
 mod outcome;
+mod recertification;
 mod step;
 mod summary;
 #[cfg(test)]

@@ -91,6 +91,9 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MOST_ASKED))]
     pub last_handled_rotate_at: Option<String>,
+    /// When the approvals that the access rests on are to be reviewed; after the integration's grace they lapse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_review_at: Option<Instant>,
     /// The earliest known end of the access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_until: Option<Instant>,
@@ -146,6 +149,49 @@ pub struct CountedApproval {
     #[serde(rename = "ownerUIDs")]
     #[schemars(length(max = 2), inner(length(max = 64)))]
     pub owner_uids: Vec<String>,
+    /// When its next review is due; later edits can only shorten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_due: Option<Instant>,
+    /// The Reviews that renewed it, the latest 8 by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub renewed_by: Vec<Renewal>,
+    /// Of an approval that was renewed: the dates that it has without any Review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrenewed: Option<Term>,
+    /// Reviews made at this instant or before it are forgotten, and renew nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviews_forgotten: Option<Instant>,
+}
+
+/// A Review that renewed an approval, with the dates that it gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Renewal {
+    /// Name of the AccessDecision.
+    #[schemars(length(max = 253))]
+    pub decision_ref: String,
+    /// Its UID.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Who reviewed.
+    #[schemars(length(max = 253))]
+    pub by: String,
+    /// When.
+    pub at: Instant,
+    /// Until when the approval is good by it, and when its next review is due.
+    #[serde(flatten)]
+    pub term: Term,
+}
+
+/// How long an approval is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Term {
+    /// When its next review is due.
+    pub review_due: Instant,
+    /// Until when it is good: the grace after that, or an earlier end that was set.
+    pub valid_until: Instant,
 }
 
 /// A ClusterRole's rules on the day of approval.

@@ -30,6 +30,7 @@ use super::{
     printcolumn(name = "Partner", type_ = "string", json_path = ".spec.partner.id"),
     printcolumn(name = "Owners", type_ = "string", json_path = ".status.summary.owners"),
     printcolumn(name = "Grants", type_ = "string", json_path = ".status.summary.grants"),
+    printcolumn(name = "Review", type_ = "string", json_path = ".status.nextReviewAt"),
     printcolumn(name = "Ends", type_ = "string", json_path = ".spec.agreement.endsAt"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClassification", priority = 1),
     printcolumn(name = "Agreement", type_ = "string", json_path = ".spec.agreement.reference", priority = 1),
@@ -125,13 +126,16 @@ pub struct PartnerIntegrationStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, and Stalled while something must be mended.
+    /// Ready and ReviewCurrent, and Stalled while something must be mended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// Its AccessGrants.
     #[serde(default)]
     pub grants: GrantCount,
+    /// The earliest review due of its active grants; absent where nothing is to be reviewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_review_at: Option<Instant>,
     /// For tables: owners and grants in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<IntegrationSummary>,

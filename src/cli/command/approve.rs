@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
 use super::digest::of_files;
-use super::{decide, documents, grant, is_forbidden, sound, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration};
+use super::namespaces::Namespaces;
+use super::{decide, documents, grant, sound, who_am_i};
+use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, SubjectKind};
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
 use crate::cli::world::integration_key;
@@ -53,19 +53,7 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     }
     let shown = subject.shown.as_ref().map_or(&grant, |(_, grant)| grant);
     warn(io, &grant, shown)?;
-    for group in &args.groups {
-        ensure!(
-            user.groups.contains(group),
-            "--group {group}: {} is not in it; groups: {}",
-            user.name,
-            user.groups.join(", ")
-        );
-    }
-    let groups = if args.groups.is_empty() {
-        user.groups_stated()
-    } else {
-        args.groups.clone()
-    };
+    let groups = user.groups_chosen(&args.groups)?;
     show(io, &user.name, &subject)?;
     let question = if subject.proposed.is_some() {
         "approve what is yet to come?"
@@ -83,10 +71,12 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     beyond.retain(|name| *name != session.namespace);
     let draft = Draft {
         namespace: &session.namespace,
-        grant: &args.grant,
+        kind: SubjectKind::AccessGrant,
+        name: &args.grant,
         uid: Some(uid),
         decision: Decision::Approve,
         digest: Some(&subject.digest),
+        grants: &[],
         targets: &beyond,
         user: &user.name,
         groups: &groups,
@@ -179,7 +169,7 @@ async fn subject(
             shown: Some((integration, coming.clone())),
         });
     }
-    let targets = namespaces(session, grant, io).await?;
+    let targets = Namespaces::default().of(session, grant, io).await?;
     let standing = digest_to_approve(integration, grant, targets.as_ref());
     match (&args.digest, standing) {
         (Some(digest), standing) if standing.as_ref() != Ok(digest) => Ok(Subject {
@@ -207,33 +197,4 @@ async fn integration(session: &Session, grant: &AccessGrant) -> anyhow::Result<P
                 session.namespace
             )
         })
-}
-
-/// UIDs of the namespaces that the access reaches; none where they may not be read.
-async fn namespaces(
-    session: &Session,
-    grant: &AccessGrant,
-    io: &mut Io<'_>,
-) -> anyhow::Result<Option<BTreeMap<String, String>>> {
-    let api = Api::<Namespace>::all(session.client.clone());
-    let mut targets = BTreeMap::new();
-    for name in grant.target_namespaces() {
-        match api.get_opt(&name).await {
-            Ok(Some(namespace)) => {
-                let uid = namespace.metadata.uid.context("a namespace has no UID")?;
-                targets.insert(name, uid);
-            }
-            Ok(None) => writeln!(io.err, "warning: namespace {} does not exist", output::escape(&name))?,
-            Err(error) if is_forbidden(&error) => {
-                writeln!(
-                    io.err,
-                    "note: you may not get namespace {}, so its UID is taken from the status of the grant",
-                    output::escape(&name)
-                )?;
-                return Ok(None);
-            }
-            Err(error) => return Err(error).with_context(|| format!("reading namespace {name}")),
-        }
-    }
-    Ok(Some(targets))
 }

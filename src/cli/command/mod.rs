@@ -15,12 +15,14 @@ use super::{Io, Session, output};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant};
 
 pub mod approve;
+pub mod certify;
 pub mod check;
 pub mod deny;
 pub mod digest;
 pub mod explain;
 pub mod kubeconfig;
 pub mod list;
+mod namespaces;
 pub mod revoke;
 pub mod rotate;
 pub mod version;
@@ -92,6 +94,22 @@ impl Caller {
     fn groups_stated(&self) -> Vec<String> {
         groups_stated(&self.groups)
     }
+
+    /// The groups that were chosen, which must be the caller's, or else those that a decision states without.
+    fn groups_chosen(&self, chosen: &[String]) -> anyhow::Result<Vec<String>> {
+        for group in chosen {
+            anyhow::ensure!(
+                self.groups.contains(group),
+                "--group {group}: {} is not in it; groups: {}",
+                self.name,
+                self.groups.join(", ")
+            );
+        }
+        if chosen.is_empty() {
+            return Ok(self.groups_stated());
+        }
+        Ok(chosen.to_vec())
+    }
 }
 
 /// Asks the API server whom it takes the caller for.
@@ -111,19 +129,29 @@ async fn who_am_i(client: &Client) -> anyhow::Result<Caller> {
 
 /// Creates a decision and writes it.
 async fn decide(draft: &Draft<'_>, io: &mut Io<'_>, session: &Session) -> anyhow::Result<()> {
-    let made = Api::<AccessDecision>::namespaced(session.client.clone(), draft.namespace)
-        .create(&PostParams::default(), &build(draft, io.now))
-        .await
-        .with_context(|| {
-            format!(
-                "the API server did not take the decision to {} {}/{}",
-                verb(draft.decision),
-                draft.namespace,
-                draft.grant
-            )
-        })?;
-    let text = format!("accessdecision/{} created in {}", made.name_any(), draft.namespace);
-    output::write(io.out, session.output, &made, &text)
+    let made = create(&build(draft, io.now), session).await?;
+    output::write(io.out, session.output, &made, &created(&made))
+}
+
+/// Creates a decision.
+async fn create(decision: &AccessDecision, session: &Session) -> anyhow::Result<AccessDecision> {
+    let namespace = decision.namespace().unwrap_or_default();
+    let made = Api::<AccessDecision>::namespaced(session.client.clone(), &namespace)
+        .create(&PostParams::default(), decision)
+        .await;
+    made.with_context(|| {
+        format!(
+            "the API server did not take the decision to {} {namespace}/{}",
+            verb(decision.spec.decision),
+            decision.spec.subject.name
+        )
+    })
+}
+
+/// That a decision was created, in a line.
+fn created(decision: &AccessDecision) -> String {
+    let namespace = decision.namespace().unwrap_or_default();
+    format!("accessdecision/{} created in {namespace}", decision.name_any())
 }
 
 /// Whether the API server forbade a request.

@@ -84,6 +84,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .iter()
         .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
     status.approvals = standing.counted.clone();
+    status.next_review_at = standing.review_due;
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
@@ -133,6 +134,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
+        reviews: standing.reviews,
         next_change: next_change(facts, Some(integration), approved_until),
     }
 }
@@ -161,6 +163,7 @@ fn inactive(
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
+        reviews: standing.reviews,
         next_change: next_change(facts, facts.integration, standing.in_force_until),
     }
 }
