@@ -93,6 +93,7 @@ spec:
     targetNamespaces: {matchLabels: {tier: shared}}
     longRunning: false
     onRoleGrowth: Report
+    onOtherRights: Refuse
   credentials: [Token]
   requires:
     approvals: [{count: 2, groups: [security]}]
