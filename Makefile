@@ -30,9 +30,10 @@ test: control-plane ## run every test, those against the real control plane too
 
 .PHONY: test-long
 test-long: tools ## run every test on each Kubernetes version: 1.35, 1.36 and 1.37
-	@for version in 1.35 1.36 1.37; do \
-		echo "Kubernetes $$version" >&2; $(MAKE) test KUBERNETES_VERSION=$$version || exit 1; \
-	done
+	@failed=; for version in 1.35 1.36 1.37; do \
+		echo "Kubernetes $$version" >&2; $(MAKE) test KUBERNETES_VERSION=$$version || failed="$$failed $$version"; \
+	done; \
+	test -z "$$failed" || { echo "tests failed on Kubernetes$$failed" >&2; exit 1; }
 
 .PHONY: lint
 lint: tools ## check format, lints, documentation, and, where cargo-deny is installed, licences and sources

@@ -2,7 +2,7 @@
 //! not install one release twice at a time.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::control_plane::ControlPlane;
 use crate::eventually::eventually;
 use crate::operator::{NAMESPACE, workspace};
+use crate::progress;
 
 /// The API group of our kinds.
 pub const GROUP: &str = "wayleave.dev";
@@ -28,6 +29,8 @@ const RESERVED_NAME: &str = "wlg-e2e-probe";
 /// A fresh kind can be stamped once its schema is in `/openapi/v3`, which admission reads every five seconds: three to ten
 /// seconds after helm is done. Where the API server's first reading of the schemas failed, the next is a minute later.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// The operator counts no decision that was made sooner after the admission policies were written.
+const SETTLED: Duration = Duration::from_secs(4);
 /// Kinds that are stamped with their writer, and the field that says so.
 const STAMPED: [(&str, &str); 3] = [
     ("PartnerIntegration", "requestedBy"),
@@ -75,6 +78,7 @@ async fn helm_upgrade(cp: &ControlPlane, chart: &Path, values: &Value) -> Result
 
 /// Waits until our kinds are served and the admission policies hold.
 pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
+    let written = Instant::now();
     let client = cp.admin().await?;
     let kinds = eventually("our kinds to be established", TIMEOUT, || established(&client)).await?;
     eventually("admission of our kinds", TIMEOUT, || async {
@@ -91,6 +95,12 @@ pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
             reserved_name_is_refused(&client)
         })
         .await?;
+        eventually(
+            "the admission policies to be old enough to be counted on",
+            TIMEOUT,
+            || async { Ok((written.elapsed() > SETTLED).then_some(())) },
+        )
+        .await?;
         let stamps = stamping_policies(&client).await?;
         eventually("objects to carry their writer's name", TIMEOUT, || async {
             for (kind, field) in STAMPED {
@@ -103,7 +113,29 @@ pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// Whether the chart brought policies that stamp: Kubernetes 1.36 and newer have them.
+/// Whether this cluster can stamp objects with their writer's name: Kubernetes 1.36 and newer can.
+pub async fn can_stamp(client: &Client) -> Result<bool> {
+    let served = client
+        .list_api_group_resources("admissionregistration.k8s.io/v1")
+        .await?;
+    Ok(served
+        .resources
+        .iter()
+        .any(|resource| resource.name == "mutatingadmissionpolicies"))
+}
+
+/// The same, before a test of stamping: where there is none, says what is not tested.
+pub async fn can_stamp_or_says(client: &Client, untested: &str) -> Result<bool> {
+    let can = can_stamp(client).await?;
+    if !can {
+        progress(&format!(
+            "skipped: {untested}: this cluster serves no MutatingAdmissionPolicy v1 (Kubernetes 1.36)"
+        ));
+    }
+    Ok(can)
+}
+
+/// Whether the chart brought policies that stamp.
 async fn stamping_policies(client: &Client) -> Result<bool> {
     let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "MutatingAdmissionPolicyBinding");
     let bindings: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use wayleave_e2e::ControlPlane;
 use wayleave_e2e::demo::{Played, Stage, play};
+use wayleave_e2e::install::can_stamp;
 use wayleave_e2e::operator::workspace;
 
 /// How every JSON Web Token begins: `{"` in base64.
@@ -48,18 +49,28 @@ async fn the_story_of_the_demo_misses_nothing() -> Result<()> {
 /// Every manifest of the README is taken by the cluster of the story, from who writes such a thing.
 async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> {
     let readme = std::fs::read_to_string(workspace().join("README.md"))?;
+    let stamps = can_stamp(&cp.admin().await?).await?;
     let mut tried = 0;
     for block in readme.split("```yaml\n").skip(1) {
-        let manifest = block.split("```").next().unwrap_or_default();
+        let mut manifest = block.split("```").next().unwrap_or_default().to_owned();
         let cast = &played.cast;
-        let writer = match manifest.lines().find_map(|line| line.strip_prefix("kind: ")) {
-            Some("PartnerIntegration" | "AccessGrant") => &cast.carol,
-            Some("AccessDecision") => &cast.dave,
-            _ => &cast.platform,
+        let (writer, names) = match manifest.lines().find_map(|line| line.strip_prefix("kind: ")) {
+            Some("PartnerIntegration" | "AccessGrant") => (&cast.carol, "  requestedBy: carol@corp.example\n"),
+            Some("AccessDecision") => (
+                &cast.dave,
+                "  decidedBy: dave@corp.example\n  submittedBy: dave@corp.example\n",
+            ),
+            _ => (&cast.platform, ""),
         };
+        // As the README says of clusters where nothing is stamped.
+        if !stamps {
+            manifest.push_str(names);
+        }
         let kubectl = cp.kubectl(&writer.kubeconfig).await?;
-        let create = kubectl.args(["create", "--dry-run=server", "-f", "-"]).stdin(manifest);
-        create.run().await?.ok().with_context(|| manifest.to_owned())?;
+        let create = kubectl
+            .args(["create", "--dry-run=server", "-f", "-"])
+            .stdin(manifest.clone());
+        create.run().await?.ok().context(manifest)?;
         tried += 1;
     }
     ensure!(tried == 5, "{tried} manifests in the README");

@@ -349,8 +349,10 @@ async fn a_decision_says_whether_it_counts_and_each_transition_is_told_once() ->
     stage.decide(&stage.dave, "nobody", dave, &nobody).await?;
     let message = stage.says("wld/nobody", "Counted", "False", "SubjectMissing").await?;
     ensure!(message.contains("AccessGrant nobody"), "{message}");
-    let review = "decision: Review, subject: {kind: PartnerIntegration, name: acme}";
-    stage.decide(&stage.dave, "review", dave, review).await?;
+    let review = format!(
+        "decision: Review, subject: {{kind: PartnerIntegration, name: acme}}, grants: [{{name: reader, uid: {uid}, digest: \"{digest}\"}}]"
+    );
+    stage.decide(&stage.dave, "review", dave, &review).await?;
     stage.says("wld/review", "Counted", "Unknown", "NotEvaluated").await?;
 
     // One that counts.

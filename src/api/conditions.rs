@@ -14,9 +14,14 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// Present only while true: nothing moves until somebody acts.
     pub const STALLED: &str = "Stalled";
+    /// Present only while true: the identity has rights beside its grant, by bindings of others.
+    pub const OTHER_RIGHTS: &str = "OtherRights";
     /// On an AccessDecision: whether it counts.
     pub const COUNTED: &str = "Counted";
 }
+
+/// Why a condition is there that says what was found.
+pub const FOUND: &str = "Found";
 
 /// Why an integration is, or is not, ready. `OwnerRemoved`, `AgreementEnded` and `Deleting` are those of [`Reason`].
 pub mod integration {
@@ -66,8 +71,12 @@ pub mod counted {
     pub const OWN_REQUEST: &str = "OwnRequest";
     /// A namespace that the grant reaches is not named.
     pub const TARGET_MISSING: &str = "TargetMissing";
+    /// An owner is not there, or inactive.
+    pub const OWNER_MISSING: &str = "OwnerMissing";
     /// The owners are not those of the day it was made.
     pub const OWNERS_CHANGED: &str = "OwnersChanged";
+    /// It was made while the admission policies were not seen to hold.
+    pub const UNCHECKED: &str = "Unchecked";
     /// Decisions of this kind are not evaluated yet.
     pub const NOT_EVALUATED: &str = "NotEvaluated";
 }

@@ -9,6 +9,9 @@ pub const FINALIZER: &str = "wayleave.dev/close-access";
 /// Where partner identities live unless the chart says otherwise.
 pub const IDENTITY_NAMESPACE: &str = "wayleave-identities";
 
+/// The ConfigMap in the operator's namespace that holds when the admission policies were seen to hold.
+pub const PROOFS: &str = "wayleave-admission-proofs";
+
 /// Marks ClusterRoles whose binding to the operator enrols a namespace.
 pub const LABEL_ENROLMENT: &str = "wayleave.dev/enrolment";
 /// On every child: `true`. An index only; ownership is the name and the recorded UID.

@@ -11,6 +11,7 @@ use crate::api::names::IDENTITY_NAMESPACE;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::ownership::Owners;
 use crate::domain::policy::{self, Judgement, Request};
@@ -247,6 +248,7 @@ impl World {
         let integration = self.integrations.get(&integration_key(grant));
         let status = grant.status.as_ref();
         let active = status.and_then(|status| conditions::find(&status.conditions, types::ACTIVE));
+        let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
             now,
             grant,
@@ -262,6 +264,9 @@ impl World {
             earlier_siblings: verdict::earlier_siblings(grant, self.grants.values()),
             // Only the operator knows: its word stands where it has given one.
             admission_proved: active.is_none_or(|it| it.reason != Reason::AdmissionUnproved.as_str()),
+            proofs: Some(&proofs),
+            // Shown as a condition of the grant.
+            other_rights: None,
             clock_skew: None,
         };
         let labels: BTreeMap<String, BTreeMap<String, String>> = self
@@ -310,7 +315,7 @@ fn confirmations(decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation
         let status = decision.status.as_ref()?;
         let condition = conditions::find(&status.conditions, types::COUNTED)?;
         let answer = match condition.reason.as_str() {
-            counted::NOT_ALLOWED => Confirmation::Refused(condition.message.clone()),
+            counted::NOT_ALLOWED | counted::UNCHECKED => Confirmation::Refused(condition.message.clone()),
             counted::COUNTED | counted::LAPSED | counted::SURPLUS => Confirmation::Allowed,
             _ => return None,
         };

@@ -15,7 +15,7 @@ use crate::api::v1alpha1::{
 use crate::domain::approval::Confirmation;
 use crate::domain::permission;
 use crate::domain::verdict::{self, Facts, Namespace, Verdict, decide};
-use crate::plan::{Child, Observed, Plan, plan};
+use crate::plan::{Child, Observed, Plan, plan, rotation_asked};
 
 /// After so many seconds the API server is asked again about a decider whom it refused.
 const ASK_AGAIN: i64 = 60;
@@ -31,6 +31,7 @@ pub(crate) struct World {
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
+    other_rights: Option<String>,
     pub(crate) observed: Observed,
 }
 
@@ -68,6 +69,7 @@ impl World {
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
+            other_rights: other_rights(cache, &grant),
             observed,
             grant,
         };
@@ -120,6 +122,8 @@ impl World {
             delivery_secrets: &self.delivery_secrets,
             earlier_siblings: self.earlier_siblings,
             admission_proved: seen.proved,
+            proofs: seen.proofs.as_deref(),
+            other_rights: self.other_rights.as_deref(),
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);
@@ -175,7 +179,10 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         beyond_reach,
         delivery_known,
         finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
-        rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+        rotate_requested: grant
+            .annotations()
+            .get(ANNOTATION_ROTATE_REQUESTED_AT)
+            .map(|annotation| rotation_asked(annotation)),
     }
 }
 
@@ -197,6 +204,14 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
         terminating: found.metadata.deletion_timestamp.is_some(),
     };
     Some((name.to_owned(), namespace))
+}
+
+/// What the identity of a grant, or any that it may get, has beside it.
+fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
+    let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
+    cache
+        .elsewhere
+        .of(identity.map_or("", |identity| &identity.service_account))
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

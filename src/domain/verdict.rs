@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::admission::Proofs;
 use super::approval::Confirmation;
 use super::conditions::Desired;
 use super::ownership::Owners;
@@ -59,8 +60,12 @@ pub struct Facts<'a> {
     pub delivery_secrets: &'a BTreeMap<String, BTreeSet<String>>,
     /// How many active grants of the integration come before this one.
     pub earlier_siblings: usize,
-    /// The API server was seen to refuse a forged decision.
+    /// The API server was seen to refuse a forged decision, the last time.
     pub admission_proved: bool,
+    /// When it would have; none where that is yet to be read.
+    pub proofs: Option<&'a Proofs>,
+    /// What the identity may do beside its grant, in words.
+    pub other_rights: Option<&'a str>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
 }

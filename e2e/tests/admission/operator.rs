@@ -9,7 +9,7 @@ use wayleave_e2e::eventually;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
 
 use crate::ordinary::LIMIT;
-use crate::world::{bound, child, group, object, operator_subject, refused, refused_with, user, world};
+use crate::world::{CAROL, ROOT, bound, child, group, object, operator_subject, refused, refused_with, user, world};
 
 const FINALIZER: &str = "wayleave.dev/close-access";
 
@@ -355,7 +355,7 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
             json!({"metadata": {"finalizers": [FINALIZER]}}),
         )
         .await?;
-    for who in [&carol, &world.root] {
+    for (who, name) in [(&carol, CAROL), (&world.root, ROOT)] {
         for left in [json!(null), json!([]), json!(["corp.example/other"])] {
             let patch = json!({"metadata": {"finalizers": left}});
             let says = "wayleave.dev/close-access is taken off by the operator of Wayleave";
@@ -370,7 +370,7 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
             "metadata.finalizers: orphan is refused",
             who.merge(kind, &world.ns, "reader", patch).await,
         )?;
-        let mut orphan = world.grant("orphan", json!({}));
+        let mut orphan = world.grant("orphan", world.stated(json!({ "requestedBy": name })));
         orphan["metadata"]["finalizers"] = json!(["orphan"]);
         refused(
             "orphans",

@@ -13,14 +13,14 @@ async fn a_request_carries_its_writers_name_and_no_other() -> Result<()> {
     let carol = world.carol().await?;
     for object in [world.integration("acme", json!({})), world.grant("reader", json!({}))] {
         let made = carol.create(object.clone()).await?;
-        ensure!(made["spec"]["requestedBy"] == CAROL, "stamped: {}", made["spec"]);
+        ensure!(made["spec"]["requestedBy"] == CAROL, "named: {}", made["spec"]);
         ensure!(
             made["spec"].get("contributors").is_none(),
             "nobody changed it: {}",
             made["spec"]
         );
         let forged = merged(
-            object,
+            object.clone(),
             json!({"metadata": {"name": "forged"}, "spec": {"requestedBy": DAVE}}),
         );
         refused(
@@ -33,7 +33,8 @@ async fn a_request_carries_its_writers_name_and_no_other() -> Result<()> {
             "must be you: set it to root@corp.example",
             world.root.create(forged.clone()).await,
         )?;
-        let listed = merged(forged, json!({"spec": {"requestedBy": null, "contributors": [DAVE]}}));
+        let itself = json!({"metadata": {"name": "forged"}, "spec": {"contributors": [DAVE]}});
+        let listed = merged(object, itself);
         refused(
             POLICY,
             "spec.contributors must be left out of a new object",
@@ -61,9 +62,9 @@ async fn who_changes_what_an_approval_covers_is_listed_for_good() -> Result<()> 
             answer["spec"]
         );
     }
-    let changed = cora
-        .merge(kind, ns, name, json!({"spec": {"purpose": "All invoices"}}))
-        .await?;
+    let purpose = json!({"purpose": "All invoices"});
+    let spec = merged(purpose, world.stated(json!({"contributors": [CORA]})));
+    let changed = cora.merge(kind, ns, name, json!({ "spec": spec })).await?;
     ensure!(
         changed["spec"]["contributors"] == json!([CORA]),
         "listed: {}",
@@ -79,7 +80,9 @@ async fn who_changes_what_an_approval_covers_is_listed_for_good() -> Result<()> 
     );
 
     // A whole object without the names keeps them.
-    for (who, empty) in [(&cora, json!(null)), (&carol, json!([])), (&carol, json!(null))] {
+    let stamps = world.stamps_or_says("who is left out stays listed").await?;
+    let left_out = [(&cora, json!(null)), (&carol, json!([])), (&carol, json!(null))];
+    for (who, empty) in left_out.into_iter().filter(|_| stamps) {
         let answer = who
             .merge(
                 kind,
@@ -106,11 +109,12 @@ async fn who_changes_what_an_approval_covers_is_listed_for_good() -> Result<()> 
         carol.merge(kind, ns, name, others).await,
     )?;
     let exchanged = json!({"spec": {"contributors": [DAVE]}});
-    refused(
-        POLICY,
-        "you can add nobody but yourself",
-        cora.merge(kind, ns, name, exchanged).await,
-    )?;
+    let says = if stamps {
+        "you can add nobody but yourself"
+    } else {
+        "nobody can be taken off"
+    };
+    refused(POLICY, says, cora.merge(kind, ns, name, exchanged).await)?;
     let requester = json!({"spec": {"requestedBy": CORA}});
     refused(
         POLICY,
@@ -125,7 +129,11 @@ async fn a_full_list_of_contributors_takes_no_more() -> Result<()> {
     let world = world("requests-full").await?;
     let carol = world.carol().await?;
     carol.create(world.grant("reader", json!({}))).await?;
-    let change = |n: usize| json!({"spec": {"ticket": format!("CHG-{n}")}});
+    let change = |n: usize| {
+        let listed: Vec<String> = (0..=n).map(|n| format!("person-{n}")).collect();
+        let ticket = json!({"ticket": format!("CHG-{n}")});
+        json!({"spec": merged(ticket, world.stated(json!({ "contributors": listed })))})
+    };
     for n in 0..20 {
         let person = world.user(&format!("person-{n}"), &["requesters"]).await?;
         person.merge("AccessGrant", &world.ns, "reader", change(n)).await?;
@@ -150,7 +158,8 @@ async fn service_accounts_neither_ask_nor_change_what_was_asked() -> Result<()> 
     let (carol, robot) = (world.carol().await?, world.robot().await?);
     let says = "spec.requestedBy: people ask for access, ServiceAccounts don't";
     for object in [world.integration("acme", json!({})), world.grant("reader", json!({}))] {
-        refused(POLICY, says, robot.create(object.clone()).await)?;
+        let unnamed = json!({"spec": {"requestedBy": null}});
+        refused(POLICY, says, robot.create(merged(object.clone(), unnamed)).await)?;
         let forged = merged(object.clone(), json!({"spec": {"requestedBy": CAROL}}));
         refused(POLICY, says, robot.create(forged).await)?;
         carol.create(object).await?;
@@ -178,15 +187,27 @@ async fn a_delegate_states_who_asks() -> Result<()> {
     let delegate = world.delegate(REQUEST_DELEGATE).await?;
     let grant = |by: serde_json::Value| world.grant("reader", json!({ "requestedBy": by }));
     let says = "spec.requestedBy must name the person who asks";
-    refused(POLICY, says, delegate.create(world.grant("reader", json!({}))).await)?;
+    refused(POLICY, says, delegate.create(grant(json!(null))).await)?;
     for forged in [
         "system:serviceaccount:gitops:requests",
         "system:serviceaccount:requests-delegate:robot",
     ] {
         refused(POLICY, says, delegate.create(grant(json!(forged))).await)?;
     }
-    delegate.apply("gitops", &grant(json!(CAROL))).await?;
-    let again = delegate.apply("gitops", &grant(json!(CAROL))).await?;
+    let named = |contributors: serde_json::Value| {
+        let names = json!({"requestedBy": CAROL, "contributors": contributors});
+        world.grant("reader", names)
+    };
+    let myself = "system:serviceaccount:gitops:requests";
+    for others in [json!([CORA]), json!([myself, CORA])] {
+        let says = "spec.contributors must hold you alone, since you write for somebody else";
+        refused(POLICY, says, delegate.create(named(others)).await)?;
+    }
+    let mut names = world.stated(json!({"contributors": [myself]}));
+    names["requestedBy"] = json!(CAROL);
+    let applied = delegate.apply("gitops", &world.grant("reader", names.clone())).await?;
+    ensure!(applied["spec"]["contributors"] == json!([myself]), "{applied}");
+    let again = delegate.apply("gitops", &world.grant("reader", names)).await?;
     ensure!(again["metadata"]["generation"] == 1, "no drift: {}", again["metadata"]);
     let decides = world.delegate(crate::world::DECISION_DELEGATE).await?;
     refused(

@@ -19,7 +19,7 @@ async fn who_asks_is_stated_and_checked() -> Result<()> {
     let (carol, cora) = (world.carol().await?, world.user(CORA, &[]).await?);
     let grant = |more| world.grant("reader", more);
     let says = "spec.requestedBy must be you: set it to carol@corp.example";
-    refused(POLICY, says, carol.create(grant(json!({}))).await)?;
+    refused(POLICY, says, carol.create(grant(json!({"requestedBy": null}))).await)?;
     refused(POLICY, says, carol.create(grant(json!({"requestedBy": DAVE}))).await)?;
     carol.create(grant(json!({"requestedBy": CAROL}))).await?;
     let patch = async |who: &crate::world::Person, spec| {
@@ -57,9 +57,12 @@ async fn who_decides_is_stated_and_checked() -> Result<()> {
     let world = world("stating-decisions").await?;
     let dave = world.dave().await?;
     for (more, says) in [
-        (json!({}), "spec.decidedBy must be you: set it to dave@corp.example"),
         (
-            json!({"decidedBy": DAVE}),
+            json!({"decidedBy": null, "submittedBy": null}),
+            "spec.decidedBy must be you: set it to dave@corp.example",
+        ),
+        (
+            json!({"decidedBy": DAVE, "submittedBy": null}),
             "spec.submittedBy must be you: set it to dave@corp.example",
         ),
         (

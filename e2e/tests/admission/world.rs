@@ -6,6 +6,7 @@ use kube::core::{GroupVersionKind, Status};
 use kube::{Api, Client, Error};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use wayleave_e2e::install::{can_stamp, can_stamp_or_says};
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::{ControlPlane, InstallOptions, install_with};
 
@@ -78,6 +79,8 @@ pub struct World<'a> {
     pub ns: String,
     /// A cluster administrator.
     pub root: Person,
+    /// Whether the cluster can stamp objects with their writer's name.
+    stamps: bool,
 }
 
 /// Makes a namespace where `carol` and `cora` may request, the group `security` may decide, `erin` holds `edit`, `adam`
@@ -93,6 +96,7 @@ pub async fn world_on<'a>(cp: &'a ControlPlane, ns: &str) -> Result<World<'a>> {
     let world = World {
         cp,
         ns: ns.to_owned(),
+        stamps: can_stamp(&root.client).await?,
         root,
     };
     world
@@ -177,6 +181,17 @@ impl World<'_> {
         self.object("RoleBinding", name, bound("ClusterRole", role, subjects))
     }
 
+    /// What a writer has to say of himself: nothing where he is stamped.
+    pub fn stated(&self, names: Value) -> Value {
+        if self.stamps { json!({}) } else { names }
+    }
+
+    /// Whether a test of stamping can be made here; where not, says so.
+    pub async fn stamps_or_says(&self, untested: &str) -> Result<bool> {
+        can_stamp_or_says(&self.root.client, untested).await
+    }
+
+    /// An integration, asked for by carol.
     pub fn integration(&self, name: &str, more: Value) -> Value {
         let spec = json!({
             "partner": {"id": "acme", "name": "Acme Corp", "contact": "security@acme.example"},
@@ -187,9 +202,11 @@ impl World<'_> {
             "environment": "Production",
             "review": {"interval": "90d"}
         });
+        let spec = merged(spec, self.stated(json!({"requestedBy": CAROL})));
         self.object("PartnerIntegration", name, json!({ "spec": merged(spec, more) }))
     }
 
+    /// A grant, asked for by carol.
     pub fn grant(&self, name: &str, more: Value) -> Value {
         let spec = json!({
             "integrationRef": {"name": "acme"},
@@ -197,10 +214,17 @@ impl World<'_> {
             "credential": {"type": "Token", "token": {"lifetime": "1h"}},
             "expiresAt": "2999-01-01T00:00:00Z"
         });
+        let spec = merged(spec, self.stated(json!({"requestedBy": CAROL})));
         self.object("AccessGrant", name, json!({ "spec": merged(spec, more) }))
     }
 
+    /// A decision of dave.
     pub fn decision(&self, name: &str, decision: &str, more: Value) -> Value {
+        self.decision_of(DAVE, name, decision, more)
+    }
+
+    /// A decision of somebody.
+    pub fn decision_of(&self, writer: &str, name: &str, decision: &str, more: Value) -> Value {
         let mut spec = json!({
             "subject": {"kind": "AccessGrant", "name": "reader"},
             "decision": decision,
@@ -209,6 +233,7 @@ impl World<'_> {
         if decision == "Approve" {
             spec = merged(spec, json!({"digest": DIGEST, "subject": {"uid": UID}}));
         }
+        spec = merged(spec, self.stated(json!({"decidedBy": writer, "submittedBy": writer})));
         self.object("AccessDecision", name, json!({ "spec": merged(spec, more) }))
     }
 

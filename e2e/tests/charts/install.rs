@@ -6,10 +6,11 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use wayleave_e2e::install::can_stamp;
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
 
-use crate::render::{CHART, POLICIES, chart, objects, template};
+use crate::render::{CHART, POLICIES, chart, for_cluster, objects, template};
 
 pub const ENROLLED: &str = "payments";
 pub const ELSEWHERE: &str = "elsewhere";
@@ -72,6 +73,7 @@ async fn helm_install_policies(cp: &ControlPlane) -> Result<Output> {
 #[tokio::test]
 async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
     let cp = cluster().await?;
+    let stamps = can_stamp(&cp.admin().await?).await?;
     for values in [
         json!({}),
         json!({
@@ -81,7 +83,8 @@ async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
             "enrolment": {"otherClusterRoles": ["wide"]}
         }),
     ] {
-        let text = template(CHART, &values).await?.ok()?;
+        let helm = for_cluster(CHART, stamps).await?.stdin(values.to_string());
+        let text = helm.run().await?.ok()?;
         let output = apply(cp, &["--server-side", "--force-conflicts", "--dry-run=server"], &text).await?;
         ensure!(!output.stderr.to_lowercase().contains("warning"), "{}", output.stderr);
         output.ok()?;
@@ -224,10 +227,22 @@ async fn away_and_back_again_keeps_the_kinds_and_what_people_wrote() -> Result<(
         .await?
         .ok()?;
     ensure!(kept().await? == before, "kinds, identities and owners stay");
-    let left = "validatingadmissionpolicies,mutatingadmissionpolicies,clusterroles,clusterrolebindings,roles,rolebindings,deployments";
+    let mut left =
+        "validatingadmissionpolicies,clusterroles,clusterrolebindings,roles,rolebindings,deployments".to_owned();
+    if can_stamp(&cp.admin().await?).await? {
+        left.push_str(",mutatingadmissionpolicies");
+    }
     let left = kubectl(&cp)
         .await?
-        .args(["get", left, "-A", "-o", "name", "-l", "app.kubernetes.io/name=wayleave"])
+        .args([
+            "get",
+            &left,
+            "-A",
+            "-o",
+            "name",
+            "-l",
+            "app.kubernetes.io/name=wayleave",
+        ])
         .run()
         .await?
         .ok()?;
@@ -254,6 +269,7 @@ async fn the_chart_takes_no_enrolment_from_a_live_grant() -> Result<()> {
     let grant = json!({
         "apiVersion": "wayleave.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": "reader", "namespace": ENROLLED},
         "spec": {
+            "requestedBy": "e2e-admin",
             "integrationRef": {"name": "acme"},
             "access": [{"clusterRoleRef": {"name": "wayleave-read"}}],
             "credential": {"type": "Token", "token": {"lifetime": "1h"}},

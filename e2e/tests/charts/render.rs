@@ -21,13 +21,20 @@ pub fn chart(name: &str) -> std::path::PathBuf {
 
 /// The outcome of rendering a chart with these values for a cluster that stamps.
 pub async fn template(name: &str, values: &Value) -> Result<Output> {
+    for_cluster(name, true).await?.stdin(values.to_string()).run().await
+}
+
+/// Renders a chart, with the values on standard input, for a cluster that stamps or one that does not.
+pub async fn for_cluster(name: &str, stamps: bool) -> Result<Tool> {
     let helm = helm().await?.args(["template", "wayleave"]).arg(chart(name));
-    let helm = helm.args(["--namespace", NAMESPACE, "--kube-version", "v1.37.0", "--values", "-"]);
-    let helm = helm.args([
-        "--api-versions",
-        "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
-    ]);
-    helm.stdin(values.to_string()).run().await
+    let version = if stamps { "v1.37.0" } else { "v1.35.0" };
+    let helm = helm.args(["--namespace", NAMESPACE, "--kube-version", version, "--values", "-"]);
+    let served = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy";
+    Ok(if stamps {
+        helm.args(["--api-versions", served])
+    } else {
+        helm
+    })
 }
 
 /// The objects that a chart renders with these values.

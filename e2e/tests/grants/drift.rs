@@ -38,7 +38,7 @@ async fn lost(ns: &str, kind: &str) -> Result<()> {
     objects.delete(&name, &DeleteParams::default()).await?;
     let ended = ended_and_waits(&tenant).await?;
     let said = text(&condition(&ended, "Active")["message"]);
-    ensure!(said.contains("is gone") || said.contains("had been altered"), "{said}");
+    ensure!(said.contains("is gone") || said.contains("before its time"), "{said}");
     partner.refused_since(std::time::Instant::now()).await?;
     tenant.wait_nothing_left(&uid).await?;
     Ok(())

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
+use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, condition, text};
 use wayleave_e2e::{Tenant, eventually};
 
@@ -41,10 +42,34 @@ async fn disarm(tenant: &Tenant<'_>) -> Result<DynamicObject> {
     Ok(taken)
 }
 
+/// Puts it back, and waits until the operator is sure that the API server goes by it.
 async fn arm(tenant: &Tenant<'_>, taken: &DynamicObject) -> Result<()> {
     let bindings = api(&tenant.root, KIND, "");
     bindings.create(&PostParams::default(), taken).await?;
-    Ok(())
+    eventually("the record to say that the policies hold", LIMIT, || async {
+        let record = api(&tenant.root, "ConfigMap", NAMESPACE)
+            .get("wayleave-admission-proofs")
+            .await?;
+        let text = text(&record.data["data"]["proofs.json"]);
+        let record: Value = serde_json::from_str(&text)?;
+        let last = record["periods"].as_array().and_then(|all| all.last()).cloned();
+        let last = last.unwrap_or_default();
+        ensure!(last.is_object() && last["until"].is_null(), "{record}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Waits until a decision is told whether it counts, and why.
+async fn counted(tenant: &Tenant<'_>, decision: &Value, status: &str, reason: &str) -> Result<()> {
+    let name = text(&decision["metadata"]["name"]);
+    eventually("the decision to be told", LIMIT, || async {
+        let decision = api(&tenant.root, "AccessDecision", &tenant.ns).get(&name).await?;
+        let counted = condition(&serde_json::to_value(decision)?, "Counted");
+        ensure!(counted["status"] == status && counted["reason"] == reason, "{counted}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -55,8 +80,9 @@ async fn without_the_admission_policies_nothing_is_issued_and_what_is_live_stays
     let before = live.get_grant(READER).await?;
     let tenant = cluster.tenant("unproved").await?;
     tenant.grant(READER, json!({"suspend": true})).await?;
-    tenant.approve(READER, json!({})).await?;
+    let approval = tenant.approve(READER, json!({})).await?;
     tenant.wait_reason(READER, "Suspended").await?;
+    counted(&tenant, &approval, "True", "Counted").await?;
 
     let taken = disarm(&tenant).await?;
     // It is seen when it changes, not at the next of the rare proofs.
@@ -93,20 +119,40 @@ async fn without_the_admission_policies_nothing_is_issued_and_what_is_live_stays
 }
 
 #[tokio::test]
-#[ignore = "the operator does not keep in mind yet when the policies were not proved"]
 async fn what_was_decided_while_nobody_checked_does_not_count() -> Result<()> {
     let cluster = of_server().await?;
     let tenant = cluster.tenant("unchecked").await?;
     tenant.grant(READER, json!({})).await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
     let taken = disarm(&tenant).await?;
-    tenant.approve(READER, json!({})).await?;
-    tenant.wait_reason(READER, "AdmissionUnproved").await?;
-    arm(&tenant, &taken).await?;
+    let approval = tenant.approve(READER, json!({})).await?;
+    counted(&tenant, &approval, "False", "Unchecked").await?;
     let grant = tenant.wait_reason(READER, "AwaitingApproval").await?;
     let said = text(&condition(&grant, "Active")["message"]);
     ensure!(said.contains("does not count"), "the reason is not said: {said}");
+
+    // It never does, not after the policies are back, and not for another process.
+    arm(&tenant, &taken).await?;
+    cluster.restart_operator().await?;
+    let fresh = cluster.tenant("checked").await?;
+    fresh.live(READER, json!({})).await?;
+    counted(&tenant, &approval, "False", "Unchecked").await?;
+    let grant = tenant.wait_reason(READER, "AwaitingApproval").await?;
+    ensure!(tenant.children(&text(&grant["metadata"]["uid"])).await?.is_empty());
     tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    reads(&tenant.partner(READER).await?).await
+}
+
+#[tokio::test]
+async fn what_was_decided_while_the_operator_was_down_counts_if_the_policies_stayed_the_same() -> Result<()> {
+    let cluster = of_server().await?;
+    let tenant = cluster.tenant("checked-while-down").await?;
+    tenant.grant(READER, json!({})).await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    cluster.operator.kill()?;
+    tenant.approve(READER, json!({})).await?;
+    cluster.operator.start_again()?;
     tenant.wait_reason(READER, "Issued").await?;
     reads(&tenant.partner(READER).await?).await
 }

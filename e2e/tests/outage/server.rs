@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use wayleave_e2e::install::wait_installed;
 use wayleave_e2e::tenant::in_seconds;
 use wayleave_e2e::{Part, eventually};
 
@@ -45,6 +46,8 @@ async fn an_end_while_the_api_server_was_away_is_made_good_when_it_is_back() -> 
         cluster.operator.process().is_running(),
         "the operator did not outlive the outage"
     );
+    // It serves before its admission knows our kinds again: until then it takes no decision.
+    wait_installed(&cluster.cp).await?;
     waiting.approve(READER, json!({})).await?;
     waiting.wait_reason(READER, "Issued").await?;
     reads(&kept_partner).await?;

@@ -44,7 +44,7 @@ fn approval(
         return ("False", objection.reason, objection.words.clone());
     }
     if standing.to_confirm.contains(uid(decision)) {
-        let words = "the API server is yet to be asked whether the decider may approve";
+        let words = "the API server is yet to be asked whether the decider may approve, and who checked that";
         return ("Unknown", counted::UNCONFIRMED, words.to_owned());
     }
     match standing.counted.iter().find(|approval| approval.uid == uid(decision)) {

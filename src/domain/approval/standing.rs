@@ -8,6 +8,7 @@ use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, ApprovalRequirement, CountedApproval, Decision, Instant,
     PartnerIntegration, ReplacedDigest, SubjectKind,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::conditions::Desired;
 use crate::domain::ownership::{self, Owners, Person, people, person};
 
@@ -40,6 +41,8 @@ pub struct Question<'a> {
     pub owners: &'a Owners<'a>,
     /// The decisions of the grant's namespace; those about something else are passed over.
     pub decisions: &'a [&'a AccessDecision],
+    /// When the admission policies held; none where that is yet to be read.
+    pub proofs: Option<&'a Proofs>,
     /// Answers about deciders, by the decision's UID.
     pub confirmations: &'a BTreeMap<String, Confirmation>,
     /// The lines to be met; empty under self-service.
@@ -283,6 +286,21 @@ fn weigh(
             valid_until: frozen.valid_until.min(computed),
             ..frozen.clone()
         });
+    }
+    let Some(proofs) = question.proofs else {
+        return Weight::Unconfirmed;
+    };
+    if !proofs.held_at(written_at(decision)) {
+        return no(
+            words::UNCHECKED,
+            "it was made while the admission policies were not seen to hold, so that nobody checked who decided: decide again"
+                .to_owned(),
+        );
+    }
+    // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
+    let missing = ownership::missing(question.integration, question.owners);
+    if !missing.is_empty() {
+        return no(words::OWNER_MISSING, missing.join("; "));
     }
     let newer = ownership::newer_than(question.integration, question.owners, at);
     if !newer.is_empty() {

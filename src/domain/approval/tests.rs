@@ -9,6 +9,7 @@ use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Instant, PartnerIntegration,
     ReplacedDigest,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::fixtures::{at, decision, grant, integration, owner};
 use crate::domain::ownership::Owners;
 
@@ -27,6 +28,7 @@ struct Case {
     lines: Vec<ApprovalRequirement>,
     previous: AccessGrantStatus,
     replaced: Vec<ReplacedDigest>,
+    proofs: Proofs,
 }
 
 impl Case {
@@ -45,6 +47,7 @@ impl Case {
             }],
             previous: AccessGrantStatus::default(),
             replaced: Vec::new(),
+            proofs: Proofs::since(at("2020-01-01T00:00:00Z")),
         }
     }
 
@@ -71,6 +74,7 @@ impl Case {
             replaced: &self.replaced,
             owners: &owners,
             decisions: &decisions,
+            proofs: Some(&self.proofs),
             confirmations: &confirmations,
             lines: &self.lines,
             previous: &self.previous,
@@ -255,6 +259,16 @@ fn an_owner_who_came_back_is_somebody_else() {
     let mut case = Case::sound();
     case.previous.owner_removed_at = Some(at("2026-12-01T00:00:00Z"));
     assert!(case.why().contains("owner removal"));
+}
+
+#[test]
+fn an_approval_is_counted_once_both_owners_were_seen() {
+    let mut case = Case::sound();
+    let bob = case.owners.remove(1);
+    assert!(case.why().contains("AccessOwner bob does not exist"));
+    case.previous.approvals = case.ask().counted;
+    case.owners.push(bob);
+    assert!(case.counts(), "an owner who was seen late is no owner who left");
 }
 
 #[test]
@@ -466,4 +480,17 @@ fn more_approvals_than_are_kept_are_told_so() {
     }
     assert_eq!(case.told_reason("one"), "Surplus");
     assert_eq!(case.told("later-0").1, "Counted");
+}
+
+#[test]
+fn what_nobody_checked_counts_only_if_it_was_counted_before() {
+    let mut case = Case::sound();
+    let counted = case.ask().counted;
+    case.proofs = Proofs::since(at("2026-12-01T00:00:01Z"));
+    assert!(case.why().contains("nobody checked"), "{}", case.why());
+    case.previous.approvals = counted;
+    assert!(case.counts(), "it was checked in its time");
+    case.previous.approvals = Vec::new();
+    case.proofs = Proofs::since(at("2026-12-01T00:00:00Z"));
+    assert!(case.counts());
 }

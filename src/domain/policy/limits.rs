@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{
-    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnRoleGrowth, Period,
-    Principal,
+    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnOtherRights,
+    OnRoleGrowth, Period, Principal,
 };
 use crate::domain::permission::{Shown, long_running};
 
@@ -24,6 +24,7 @@ pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point
     points.push(duration(policies, facts));
     points.extend(review(policies, facts));
     points.extend(required(policies, facts));
+    points.push(delegated(policies, facts));
     points
 }
 
@@ -44,6 +45,8 @@ pub(super) fn terms(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Terms {
         } else {
             OnRoleGrowth::Report
         },
+        refuses_other_rights: first_that(policies, |spec| spec.access.on_other_rights == OnOtherRights::Refuse)
+            .map(ToOwned::to_owned),
         active_grants_per_integration: strictest(policies, |spec| spec.limits.active_grants_per_integration)
             .map(|(count, _)| count),
         review_interval: least(|spec| spec.limits.review_interval),
@@ -256,6 +259,30 @@ fn required(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 3] {
             first_that(policies, |spec| spec.requires.allowed_sources),
         ),
     ]
+}
+
+/// Whose word the request is: a delegate who applied or changed it for others stands among the contributors.
+fn delegated(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
+    let grant = facts.request.grant.spec.contributors.iter();
+    let mut contributors = grant.chain(&facts.request.integration.spec.contributors);
+    let delegate = contributors.find(|user| user.0.starts_with("system:serviceaccount:"));
+    let by = first_that(policies, |spec| {
+        spec.requires.delegated_requests == DelegatedRequests::Forbid
+    });
+    let has = delegate.map_or_else(
+        || "written by people".to_owned(),
+        |delegate| format!("written by {} for others", Shown(&delegate.0)),
+    );
+    let asks = if by.is_some() {
+        "by people only"
+    } else {
+        "by delegates too"
+    };
+    let point = Point::holds("requires.delegatedRequests", "spec.contributors", has, asks);
+    let point = point.fails_if(by.is_some() && delegate.is_some(), || {
+        "have a person create it anew, or ask the policy's author for requires.delegatedRequests: Allow".to_owned()
+    });
+    asked_by(point, by)
 }
 
 /// Something that has to be shown if a policy asks for it.

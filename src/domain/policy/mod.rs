@@ -59,6 +59,8 @@ pub struct Terms {
     pub hard_expiry: HardExpiry,
     /// What happens when a ClusterRole grows past what was approved.
     pub on_role_growth: OnRoleGrowth,
+    /// The first policy by name that refuses to issue where the identity has rights beside its grant.
+    pub refuses_other_rights: Option<String>,
     /// How many grants of the integration may be active.
     pub active_grants_per_integration: Option<i32>,
     /// The longest review interval.

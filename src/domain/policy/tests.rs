@@ -164,7 +164,7 @@ fn target_namespaces_must_be_selected_exist_and_not_be_reserved() {
     beyond("vault")
         .policy(open)
         .refused(&["spec.access[0].namespaces: vault is reserved"]);
-    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({})))).refused(&[
+    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {}})))).refused(&[
         "spec.access[0].namespaces: gone is beyond the grant's own namespace, not selected by access.targetNamespaces (policy readers)",
         "spec.access[0].namespaces: there is no namespace gone",
     ]);
@@ -245,6 +245,23 @@ fn review_interval_and_grace_are_held() {
     reviewed("30d", "30d").terms();
     reviewed("91d", "7d").refused(&["integration spec.review.interval: 91d, at most 90d (policy readers)"]);
     reviewed("30d", "31d").refused(&["integration spec.review.grace: 31d, at most 30d (policy readers)"]);
+}
+
+#[test]
+fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
+    let mut world = World::new();
+    world.grant.spec.contributors = vec!["carol@corp.example".into(), "system:serviceaccount:gitops:flux".into()];
+    world.refused(&[
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+    ]);
+    world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Allow;
+    drop(world.terms());
+    world.integration.spec.contributors = std::mem::take(&mut world.grant.spec.contributors);
+    drop(world.terms());
+    world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Forbid;
+    world.refused(&[
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+    ]);
 }
 
 #[test]

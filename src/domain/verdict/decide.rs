@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Access, Facts, Kept, Verdict};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
-    ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
+    ReplacedDigest, ResolvedClusterRole,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
@@ -58,6 +58,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let terms = match outcome {
         Outcome::Permitted { policies, terms } => {
             status.policies = policies;
+            status.policies.truncate(MOST_POLICIES);
             if let Some(most) = terms.active_grants_per_integration
                 && i64::try_from(facts.earlier_siblings).unwrap_or(i64::MAX) >= i64::from(most)
             {
@@ -107,6 +108,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
             against.push((Reason::TooShort, too_short(facts.now, until)));
         }
+        against.extend(other_rights(facts, terms.as_ref()));
         against.extend(hold.clone());
     }
     let approved = approved_condition(&standing, self_service);
@@ -244,6 +246,7 @@ fn weigh(
         replaced: &status.replaced_digests,
         owners: facts.owners,
         decisions: facts.decisions,
+        proofs: facts.proofs,
         confirmations: facts.confirmations,
         lines,
         previous: status,
@@ -404,6 +407,13 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
         Reason::ClockSkew,
         format!("local time and the API server's differ by {skew} s, at most 30 s"),
     ))
+}
+
+/// Before anything is issued only: otherwise anybody's binding could end the access of others.
+fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
+    let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
+    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
+    Some((Reason::NotPermitted, refusal))
 }
 
 fn too_short(now: Instant, until: Instant) -> String {

@@ -9,9 +9,10 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, PartnerIntegration,
-    ResolvedRule,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, MOST_POLICIES,
+    OnOtherRights, PartnerIntegration, ResolvedRule,
 };
+use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy};
@@ -28,6 +29,7 @@ struct Case {
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     earlier_siblings: usize,
     admission_proved: bool,
+    other_rights: Option<&'static str>,
     clock_skew: Option<i64>,
 }
 
@@ -51,6 +53,7 @@ impl Case {
             cluster_roles: BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: true,
+            other_rights: None,
             clock_skew: None,
         };
         case.approve("one", "2026-12-01T00:00:00Z");
@@ -91,6 +94,8 @@ impl Case {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: self.earlier_siblings,
             admission_proved: self.admission_proved,
+            proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
+            other_rights: self.other_rights,
             clock_skew: self.clock_skew,
         })
     }
@@ -180,6 +185,7 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
 #[case::unproved(Reason::AdmissionUnproved, |c: &mut Case| c.admission_proved = false)]
 #[case::skewed(Reason::ClockSkew, |c: &mut Case| c.clock_skew = Some(31))]
+#[case::other_rights(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse; c.other_rights = Some("view"); })]
 fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case)) {
     let mut case = Case::sound();
     change(&mut case);
@@ -191,6 +197,31 @@ fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case))
         verdict.message
     );
     assert!(!verdict.message.is_empty());
+}
+
+#[test]
+fn rights_from_elsewhere_end_nothing_that_is_live_and_are_only_reported_unless_a_policy_says_so() {
+    let mut case = Case::sound();
+    case.other_rights = Some("view");
+    assert_eq!(case.ask().reason, Reason::Issued);
+    case.other_rights = None;
+    case.go_live();
+    case.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse;
+    case.other_rights = Some("view");
+    assert_eq!(case.ask().reason, Reason::Issued);
+}
+
+#[test]
+fn status_names_as_many_policies_as_it_can_hold() {
+    let mut case = Case::sound();
+    for number in 0..100 {
+        let mut another = policy();
+        another.metadata.name = Some(format!("another-{number}"));
+        case.policies.push(another);
+    }
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::Issued, "{}", verdict.message);
+    assert_eq!(verdict.kept.status.policies.len(), MOST_POLICIES);
 }
 
 #[test]

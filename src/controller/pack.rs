@@ -1,0 +1,249 @@
+//! The admission policies as they stand, and the record of when they were seen to hold. Does I/O.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::apply::{Error, Result, call, post};
+use super::now;
+use super::watches::Patience;
+use crate::api::names::PROOFS;
+use crate::api::v1alpha1::Instant;
+use crate::domain::admission::Proofs;
+
+/// Our policies and their bindings, as the chart labels them.
+const OURS: &str = "app.kubernetes.io/name=wayleave";
+/// The key of the record.
+const KEY: &str = "proofs.json";
+/// Changes that are told at once are one.
+const TOLD_AT_ONCE: usize = 64;
+
+/// What tells two states of an object apart, and when it was written, by its name.
+type Known = BTreeMap<String, (String, Instant)>;
+
+/// Our policies and their bindings, by watching them.
+pub(crate) struct Pack {
+    changes: BoxStream<'static, Vec<Change>>,
+    policies: Listed,
+    bindings: Listed,
+    /// When a change was last seen that has no date of its own.
+    deleted: Option<Instant>,
+}
+
+/// The policies as they stand.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// What tells them from others, and from changed ones.
+    pub(crate) fingerprint: String,
+    /// When one of them was last written or deleted.
+    pub(crate) written: Instant,
+}
+
+#[derive(Default)]
+struct Listed {
+    known: Known,
+    listing: Known,
+    complete: bool,
+}
+
+enum Change {
+    Policy(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicy>>),
+    Binding(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>),
+}
+
+impl Pack {
+    pub(crate) fn watch(client: &Client) -> Self {
+        let policies = events(client).map(Change::Policy);
+        let bindings = events(client).map(Change::Binding);
+        Self {
+            changes: futures::stream::select(policies, bindings)
+                .ready_chunks(TOLD_AT_ONCE)
+                .boxed(),
+            policies: Listed::default(),
+            bindings: Listed::default(),
+            deleted: None,
+        }
+    }
+
+    /// Waits for the next change, and takes it in.
+    pub(crate) async fn changed(&mut self) {
+        for change in self.changes.next().await.unwrap_or_default() {
+            let deleted = match change {
+                Change::Policy(event) => self.policies.take(event),
+                Change::Binding(event) => self.bindings.take(event),
+            };
+            if deleted {
+                self.deleted = Some(now());
+            }
+        }
+    }
+
+    /// How they stand; none before all were listed.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        if !(self.policies.complete && self.bindings.complete) {
+            return None;
+        }
+        let mut written = self.deleted.unwrap_or(Instant::new(jiff::Timestamp::UNIX_EPOCH));
+        let mut hash = Sha256::new();
+        for (kind, listed) in [("policy", &self.policies), ("binding", &self.bindings)] {
+            for (name, (state, at)) in &listed.known {
+                written = written.max(*at);
+                // Names hold no blanks.
+                hash.update(format!("{kind} {name} {state}\n"));
+            }
+        }
+        Some(Standing {
+            fingerprint: hex::encode(hash.finalize()),
+            written,
+        })
+    }
+}
+
+impl Listed {
+    /// Takes an event in; says whether something is gone.
+    fn take<K: Resource>(&mut self, event: watcher::Event<K>) -> bool {
+        match event {
+            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::InitApply(object) => drop(self.listing.insert(object.name_any(), state(&object))),
+            watcher::Event::InitDone => {
+                let before = std::mem::replace(&mut self.known, std::mem::take(&mut self.listing));
+                self.complete = true;
+                return before.keys().any(|name| !self.known.contains_key(name));
+            }
+            watcher::Event::Apply(object) => drop(self.known.insert(object.name_any(), state(&object))),
+            watcher::Event::Delete(object) => return self.known.remove(&object.name_any()).is_some(),
+        }
+        false
+    }
+}
+
+/// The generation changes with the spec; what has none is told by its version. Whatever is written leaves a date with the
+/// manager that wrote it.
+fn state(object: &impl Resource) -> (String, Instant) {
+    let meta = object.meta();
+    let managers = meta.managed_fields.iter().flatten();
+    let dates = managers
+        .filter(|entry| entry.subresource.is_none())
+        .map(|entry| entry.time.as_ref());
+    let dates = dates
+        .chain([meta.creation_timestamp.as_ref()])
+        .flatten()
+        .map(|time| Instant::new(time.0));
+    let written = dates.max().unwrap_or_else(now);
+    let version = || meta.resource_version.clone().unwrap_or_default();
+    let state = meta
+        .generation
+        .map_or_else(version, |generation| generation.to_string());
+    (format!("{} {state}", meta.uid.as_deref().unwrap_or_default()), written)
+}
+
+fn events<K>(client: &Client) -> BoxStream<'static, watcher::Event<PartialObjectMeta<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().labels(OURS);
+    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
+        .backoff(Patience::default())
+        .inspect_err(|error| tracing::warn!(%error, "watching the admission policies failed"))
+        .filter_map(|event| async { event.ok() })
+        .boxed()
+}
+
+/// Reads the record, lets `change` it, and writes it back where `may_write` and anything changed.
+///
+/// # Errors
+/// When it can't be read or written; somebody else's write in between is a conflict.
+pub(crate) async fn record(
+    client: &Client,
+    namespace: &str,
+    may_write: bool,
+    change: impl FnOnce(&mut Proofs),
+) -> Result<Arc<Proofs>> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let found = call("reading when the admission policies held", api.get_opt(PROOFS)).await?;
+    let text = found.as_ref().and_then(|map| map.data.as_ref()?.get(KEY)).cloned();
+    // What can't be read proves nothing.
+    let before: Proofs = text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let mut after = before.clone();
+    change(&mut after);
+    if may_write && (after != before || found.is_none()) {
+        let text =
+            serde_json::to_string(&after).map_err(|_| Error::Incomplete("the proofs can't be written as JSON"))?;
+        let data = Some([(KEY.to_owned(), text)].into());
+        let what = "writing when the admission policies held";
+        match found {
+            None => {
+                let metadata = ObjectMeta {
+                    name: Some(PROOFS.to_owned()),
+                    ..ObjectMeta::default()
+                };
+                let map = ConfigMap {
+                    metadata,
+                    data,
+                    ..ConfigMap::default()
+                };
+                call(what, api.create(&post(), &map)).await?;
+            }
+            Some(mut map) => {
+                map.data = data;
+                map.metadata.managed_fields = None;
+                call(what, api.replace(PROOFS, &post(), &map)).await?;
+            }
+        }
+    }
+    Ok(Arc::new(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, generation: i64) -> PartialObjectMeta<ValidatingAdmissionPolicy> {
+        let mut policy = PartialObjectMeta::<ValidatingAdmissionPolicy>::default();
+        policy.metadata.name = Some(name.to_owned());
+        policy.metadata.uid = Some(format!("uid-of-{name}"));
+        policy.metadata.generation = Some(generation);
+        policy
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_all_that_was_listed_and_changes_with_each() {
+        let mut pack = Pack {
+            changes: futures::stream::pending().boxed(),
+            policies: Listed::default(),
+            bindings: Listed::default(),
+            deleted: None,
+        };
+        let print = |pack: &Pack| pack.standing().map(|standing| standing.fingerprint);
+        pack.bindings.complete = true;
+        pack.policies
+            .take(watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::Init);
+        pack.policies.take(watcher::Event::InitApply(policy("a", 1)));
+        assert_eq!(print(&pack), None, "the listing is not complete");
+        pack.policies
+            .take(watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::InitDone);
+        let first = print(&pack).unwrap();
+        pack.policies.take(watcher::Event::Apply(policy("a", 1)));
+        assert_eq!(print(&pack).unwrap(), first, "status alone");
+        pack.policies.take(watcher::Event::Apply(policy("a", 2)));
+        let second = print(&pack).unwrap();
+        assert_ne!(second, first);
+        assert!(
+            pack.policies.take(watcher::Event::Delete(policy("a", 2))),
+            "something is gone"
+        );
+        assert!(![first, second].contains(&print(&pack).unwrap()));
+    }
+}
