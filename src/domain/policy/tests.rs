@@ -448,6 +448,7 @@ fn every_point_is_told_those_that_hold_too() {
             "ok requires.ticket spec.ticket: none, not required",
             "ok requires.agreement integration spec.agreement.endsAt: none, not required",
             "ok requires.allowedSources integration spec.allowedSources: none, not required",
+            "ok requires.delegatedRequests spec.contributors: written by people, by people only",
         ]
     );
 }
