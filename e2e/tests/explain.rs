@@ -465,6 +465,7 @@ async fn a_change_approved_before_it_is_merged_leaves_no_gap() -> Result<()> {
     let mut coming = kept(&before);
     coming["spec"]["ticket"] = json!("CHG-2");
     coming["spec"]["expiresAt"] = json!(in_seconds(10_800));
+    coming["spec"]["requestedBy"] = Value::Null;
     dave.file("next.yaml", std::slice::from_ref(&coming))?;
     let next = dave
         .json(&["digest", "-f", "next.yaml", "-n", ns, "--sections"], 0)
@@ -496,6 +497,7 @@ async fn a_change_approved_before_it_is_merged_leaves_no_gap() -> Result<()> {
         &[
             "what is PROPOSED, and not what stands in the cluster now",
             "ticket      CHG-2",
+            &format!("asked by    {CAROL}"),
             "changes     expiresAt, ticket",
         ],
     )?;

@@ -189,6 +189,14 @@ fn terms(terms: &Terms) -> BTreeMap<&'static str, String> {
         ("limits.activeGrantsPerIntegration", or_none(count)),
         ("limits.hardExpiry", format!("{:?}", terms.hard_expiry)),
         ("access.onRoleGrowth", format!("{:?}", terms.on_role_growth)),
+        (
+            "access.onOtherRights",
+            terms
+                .refuses_other_rights
+                .as_ref()
+                .map_or("Report", |_| "Refuse")
+                .to_owned(),
+        ),
         ("idle.revokeAfter", period(terms.idle_revoke_after)),
     ]
     .into()

@@ -8,7 +8,7 @@ use kube::Api;
 use super::digest::of_files;
 use super::namespaces::Namespaces;
 use super::{decide, documents, grant, sound, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, SubjectKind};
+use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, Principal, SubjectKind};
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
 use crate::cli::world::integration_key;
@@ -146,7 +146,7 @@ async fn subject(
         let found = documents(&args.files, &session.namespace)?;
         sound(&found, io)?;
         let at = (session.namespace.clone(), args.grant.clone());
-        let coming = found.grants.get(&at).unwrap_or(grant);
+        let mut coming = found.grants.get(&at).unwrap_or(grant).clone();
         let is_there = found.grants.contains_key(&at) || found.integrations.contains_key(&integration_key(grant));
         ensure!(
             is_there,
@@ -154,7 +154,22 @@ async fn subject(
             at.0,
             at.1
         );
-        let (integration, computed) = of_files(session, &found, coming, Some(grant), &BTreeMap::new()).await?;
+        let (mut proposal, computed) = of_files(session, &found, &coming, Some(grant), &BTreeMap::new()).await?;
+        // Files need not say who asked; who asked for what stands there has a part in what replaces it.
+        let (spec, standing) = (&mut coming.spec, &grant.spec);
+        asked_by(
+            &mut spec.requested_by,
+            &mut spec.contributors,
+            &standing.requested_by,
+            &standing.contributors,
+        );
+        let (spec, standing) = (&mut proposal.spec, &integration.spec);
+        asked_by(
+            &mut spec.requested_by,
+            &mut spec.contributors,
+            &standing.requested_by,
+            &standing.contributors,
+        );
         if let Some(digest) = args.digest.as_ref().filter(|digest| **digest != computed.digest) {
             bail!(
                 "not approved: what the files hold has the digest {}, --digest is {digest}",
@@ -166,7 +181,7 @@ async fn subject(
         return Ok(Subject {
             proposed: proposed(&computed.digest, changed),
             digest: computed.digest,
-            shown: Some((integration, coming.clone())),
+            shown: Some((proposal, coming)),
         });
     }
     let targets = Namespaces::default().of(session, grant, io).await?;
@@ -182,6 +197,23 @@ async fn subject(
             shown: Some((integration.clone(), grant.clone())),
             proposed: None,
         }),
+    }
+}
+
+/// Adds who asked for what stands there, and who changed it.
+fn asked_by(
+    requested_by: &mut Option<Principal>,
+    contributors: &mut Vec<Principal>,
+    before: &Option<Principal>,
+    others: &[Principal],
+) {
+    if requested_by.is_none() {
+        requested_by.clone_from(before);
+    }
+    for other in others {
+        if !contributors.contains(other) {
+            contributors.push(other.clone());
+        }
     }
 }
 

@@ -137,142 +137,150 @@ impl Judged {
     }
 }
 
-/// What the policies say of a grant, all policies that exist considered: [`judge`]'s outcome.
+/// What the policies say of a grant, all policies that exist considered: [`judge`]'s outcome, without the points that hold.
 #[must_use]
 pub fn evaluate(policies: &[&AccessPolicy], request: &Request<'_>) -> Outcome {
-    judge(policies, request).outcome
-}
-
-/// One policy while it is judged.
-struct Candidate<'a> {
-    policy: &'a AccessPolicy,
-    selector: Point,
-    scope: Vec<Point>,
-    access: Vec<Point>,
-    limits: Vec<Point>,
-}
-
-impl<'a> Candidate<'a> {
-    fn of(policy: &'a AccessPolicy, facts: &Facts<'_>, own_labels: Option<&BTreeMap<String, String>>) -> Self {
-        let selector = selected(policy, facts, own_labels);
-        let selects = selector.is_permitted();
-        let judged = |points: &dyn Fn() -> Vec<Point>| if selects { points() } else { Vec::new() };
-        Self {
-            policy,
-            scope: judged(&|| scope(policy, facts)),
-            access: judged(&|| access::under(policy, facts)),
-            limits: judged(&|| limits::points(&[policy], facts)),
-            selector,
-        }
-    }
-
-    fn applies(&self) -> bool {
-        self.selector.is_permitted() && self.scope.iter().all(Point::is_permitted)
-    }
-
-    fn finish(self) -> Judged {
-        let (selects, applies) = (self.selector.is_permitted(), self.applies());
-        let mut points = vec![self.selector];
-        points.extend(self.scope);
-        points.extend(self.access);
-        points.extend(self.limits);
-        Judged {
-            name: name(self.policy).to_owned(),
-            selects,
-            applies,
-            points: Points::of(points),
-        }
-    }
+    let facts = Facts::of(request);
+    let policies = sorted(policies);
+    Weighed::of(&policies, &facts).conclude(&policies, &facts).0
 }
 
 /// Judges a grant by all policies that exist, whose order doesn't matter.
 #[must_use]
 pub fn judge(policies: &[&AccessPolicy], request: &Request<'_>) -> Judgement {
     let facts = Facts::of(request);
-    let mut policies: Vec<&AccessPolicy> = policies.to_vec();
-    policies.sort_by_key(|policy| name(policy));
-    let own_labels = request.namespaces.get(facts.own);
-    let candidates: Vec<Candidate<'_>> = policies
-        .iter()
-        .map(|policy| Candidate::of(policy, &facts, own_labels))
-        .collect();
-    let always = access::under_any_policy(&facts);
-    let applicable: Vec<&AccessPolicy> = candidates
-        .iter()
-        .filter(|candidate| candidate.applies())
-        .map(|candidate| candidate.policy)
-        .collect();
-    let (together, terms) = if applicable.is_empty() {
-        (Vec::new(), None)
-    } else {
-        (
-            limits::points(&applicable, &facts),
-            Some(limits::terms(&applicable, &facts)),
-        )
-    };
-    let unselected = || unselected(&policies, &facts, own_labels.is_some());
-    let (outcome, failing) = conclude(&candidates, &always, &together, terms.as_ref(), unselected);
-    let (mut judged, others): (Vec<Judged>, Vec<Judged>) =
-        candidates.into_iter().map(Candidate::finish).partition(|it| it.selects);
-    judged.extend(others);
+    let policies = sorted(policies);
+    let weighed = Weighed::of(&policies, &facts);
+    let (outcome, failing) = weighed.conclude(&policies, &facts);
+    let mut judged: Vec<Judged> = weighed.selecting.into_iter().map(|it| it.finish(&facts)).collect();
+    let others = policies.iter().filter(|policy| !selects(policy, &facts));
+    judged.extend(others.map(|policy| Judged {
+        name: name(policy).to_owned(),
+        selects: false,
+        applies: false,
+        points: Points::of(vec![selector(policy, &facts)]),
+    }));
     let left_out = judged.len().saturating_sub(MOST_POLICIES);
     judged.truncate(MOST_POLICIES);
     Judgement {
         outcome,
         failing: Points::of(failing),
-        always: Points::of(always),
-        together: Points::of(together),
-        terms,
+        always: Points::of(weighed.always),
+        together: Points::of(weighed.together),
+        terms: weighed.terms,
         policies: judged,
         left_out,
     }
 }
 
-/// What the points amount to.
-fn conclude(
-    candidates: &[Candidate<'_>],
-    always: &[Point],
-    together: &[Point],
-    terms: Option<&Terms>,
-    unselected: impl FnOnce() -> Point,
-) -> (Outcome, Vec<Point>) {
-    let always = failing(always);
-    let selecting = candidates.iter().filter(|candidate| candidate.selector.is_permitted());
-    let selecting: Vec<&Candidate<'_>> = selecting.collect();
-    if selecting.is_empty() {
-        let mut failing = vec![unselected()];
-        failing.extend(always);
-        return refused(None, failing);
+fn sorted<'a>(policies: &[&'a AccessPolicy]) -> Vec<&'a AccessPolicy> {
+    let mut policies = policies.to_vec();
+    policies.sort_by_key(|policy| name(policy));
+    policies
+}
+
+/// A policy that selects the grant's namespace, while it is judged.
+struct Candidate<'a> {
+    policy: &'a AccessPolicy,
+    scope: Vec<Point>,
+    access: Vec<Point>,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(policy: &'a AccessPolicy, facts: &Facts<'_>) -> Self {
+        Self {
+            policy,
+            scope: scope(policy, facts),
+            access: access::under(policy, facts),
+        }
     }
-    let Some(terms) = terms else {
-        // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
-        let judged = selecting.iter().map(|candidate| {
-            let all = candidate.scope.iter().chain(&candidate.access).chain(&candidate.limits);
-            (candidate.policy, failing(all))
-        });
-        return nearest(judged.collect(), always);
-    };
-    let mut shared = always;
-    shared.extend(failing(together));
-    let judged: Vec<(&AccessPolicy, Vec<Point>)> = selecting
-        .iter()
-        .filter(|candidate| candidate.applies())
-        .map(|candidate| (candidate.policy, failing(&candidate.access)))
-        .collect();
-    let permitting: Vec<String> = judged
-        .iter()
-        .filter(|(_, failing)| failing.is_empty())
-        .map(|(policy, _)| name(policy).to_owned())
-        .take(MOST_POLICIES)
-        .collect();
-    if shared.is_empty() && !permitting.is_empty() {
-        let outcome = Outcome::Permitted {
-            policies: permitting,
-            terms: terms.clone(),
+
+    fn applies(&self) -> bool {
+        self.scope.iter().all(Point::is_permitted)
+    }
+
+    fn finish(self, facts: &Facts<'_>) -> Judged {
+        let applies = self.applies();
+        let mut points = vec![selector(self.policy, facts)];
+        points.extend(self.scope);
+        points.extend(self.access);
+        points.extend(limits::points(&[self.policy], facts));
+        Judged {
+            name: name(self.policy).to_owned(),
+            selects: true,
+            applies,
+            points: Points::of(points),
+        }
+    }
+}
+
+/// Everything that the outcome depends on.
+struct Weighed<'a> {
+    selecting: Vec<Candidate<'a>>,
+    always: Vec<Point>,
+    together: Vec<Point>,
+    /// None where no policy applies.
+    terms: Option<Terms>,
+}
+
+impl<'a> Weighed<'a> {
+    fn of(policies: &[&'a AccessPolicy], facts: &Facts<'_>) -> Self {
+        let selecting = policies.iter().filter(|policy| selects(policy, facts));
+        let selecting: Vec<Candidate<'a>> = selecting.map(|policy| Candidate::of(policy, facts)).collect();
+        let applicable = selecting.iter().filter(|candidate| candidate.applies());
+        let applicable: Vec<&AccessPolicy> = applicable.map(|candidate| candidate.policy).collect();
+        let (together, terms) = if applicable.is_empty() {
+            (Vec::new(), None)
+        } else {
+            let terms = limits::terms(&applicable, facts);
+            (limits::points(&applicable, facts), Some(terms))
         };
-        return (outcome, Vec::new());
+        Self {
+            selecting,
+            always: access::under_any_policy(facts),
+            together,
+            terms,
+        }
     }
-    nearest(judged, shared)
+
+    /// What the points amount to, and which refuse the grant.
+    fn conclude(&self, policies: &[&AccessPolicy], facts: &Facts<'_>) -> (Outcome, Vec<Point>) {
+        let always = failing(&self.always);
+        if self.selecting.is_empty() {
+            let mut failing = vec![unselected(policies, facts)];
+            failing.extend(always);
+            return refused(None, failing);
+        }
+        let Some(terms) = &self.terms else {
+            // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
+            let judged = self.selecting.iter().map(|candidate| {
+                let limits = limits::points(&[candidate.policy], facts);
+                let all = candidate.scope.iter().chain(&candidate.access).chain(&limits);
+                (candidate.policy, failing(all))
+            });
+            return nearest(judged.collect(), always);
+        };
+        let mut shared = always;
+        shared.extend(failing(&self.together));
+        let applying = self.selecting.iter().filter(|candidate| candidate.applies());
+        let judged: Vec<(&AccessPolicy, Vec<Point>)> = applying
+            .map(|candidate| (candidate.policy, failing(&candidate.access)))
+            .collect();
+        let permitting: Vec<String> = judged
+            .iter()
+            .filter(|(_, failing)| failing.is_empty())
+            .map(|(policy, _)| name(policy).to_owned())
+            .take(MOST_POLICIES)
+            .collect();
+        if shared.is_empty() && !permitting.is_empty() {
+            let outcome = Outcome::Permitted {
+                policies: permitting,
+                terms: terms.clone(),
+            };
+            return (outcome, Vec::new());
+        }
+        nearest(judged, shared)
+    }
 }
 
 /// The name of a policy; the API server sees to it that there is one.
@@ -318,11 +326,11 @@ fn refused(nearest: Option<String>, mut points: Vec<Point>) -> (Outcome, Vec<Poi
 }
 
 /// Why no policy is for the grant's namespace, with what there is to choose from.
-fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> Point {
+fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
     let own = Shown(facts.own);
     let asks = "selected by an AccessPolicy";
     let point = Point::holds("namespaceSelector", "metadata.namespace", own.to_string(), asks);
-    if !known {
+    if own_labels(facts).is_none() {
         return point.fails(
             format_args!("{own} is not known"),
             format!("create namespace {own} first"),
@@ -351,8 +359,18 @@ fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> Poi
     )
 }
 
+/// The labels of the grant's namespace, where that exists.
+fn own_labels<'a>(facts: &Facts<'a>) -> Option<&'a BTreeMap<String, String>> {
+    facts.request.namespaces.get(facts.own)
+}
+
 /// Whether a policy selects the grant's namespace.
-fn selected(policy: &AccessPolicy, facts: &Facts<'_>, own_labels: Option<&BTreeMap<String, String>>) -> Point {
+fn selects(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
+    own_labels(facts).is_some_and(|labels| policy.spec.namespace_selector.matches(labels))
+}
+
+/// The point whether a policy selects the grant's namespace.
+fn selector(policy: &AccessPolicy, facts: &Facts<'_>) -> Point {
     let own = Shown(facts.own);
     let wanted = access::selector(&policy.spec.namespace_selector);
     let asks = if wanted.is_empty() {
@@ -361,16 +379,18 @@ fn selected(policy: &AccessPolicy, facts: &Facts<'_>, own_labels: Option<&BTreeM
         format!("namespaces with {wanted}")
     };
     let point = Point::holds("namespaceSelector", "metadata.namespace", own.to_string(), asks);
-    let point = match own_labels {
-        None => point.fails(
+    let point = if selects(policy, facts) {
+        point
+    } else if own_labels(facts).is_none() {
+        point.fails(
             format_args!("{own} is not known"),
             format!("create namespace {own} first"),
-        ),
-        Some(labels) if policy.spec.namespace_selector.matches(labels) => point,
-        Some(_) => point.fails(
+        )
+    } else {
+        point.fails(
             format_args!("{own} is not selected"),
             format!("use a namespace that has {wanted}, or ask the platform team to label {own} so"),
-        ),
+        )
     };
     point.by(name(policy))
 }
