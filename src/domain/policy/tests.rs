@@ -252,7 +252,8 @@ fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
     let mut world = World::new();
     world.grant.spec.contributors = vec!["carol@corp.example".into(), "system:serviceaccount:gitops:flux".into()];
     world.refused(&[
-        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only: have a person create it anew, \
+         or ask the policy's author for requires.delegatedRequests: Allow (policy readers)",
     ]);
     world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Allow;
     drop(world.terms());
@@ -260,7 +261,8 @@ fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
     drop(world.terms());
     world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Forbid;
     world.refused(&[
-        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+        "integration spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only: have a person \
+         create the integration anew, or ask the policy's author for requires.delegatedRequests: Allow (policy readers)",
     ]);
 }
 
