@@ -334,7 +334,7 @@ impl Cache {
             Api::all(all()),
             cache(),
             writers.owners,
-            nothing,
+            Cache::note_owner,
             Cache::touch_owner,
         ));
         tasks.spawn(fill(
