@@ -300,7 +300,7 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
         .collect();
     ensure!(failing.len() >= 4, "{failing:?}");
 
-    // Who may see the bindings is told of enrolment too.
+    // Who may see the bindings is told of enrolment too, but of a namespace that no policy opens nothing is said to anybody.
     let root = User {
         kubeconfig: tenant.cp.admin_kubeconfig(),
         program: carol.program.clone(),
@@ -310,12 +310,17 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
     let seen = root.run(&["check", "-f", "both.yaml", "-n", ns], 1).await?.stdout;
     has(
         &seen,
-        &[
-            "no  NotEnrolled",
-            "namespace default is not enrolled",
-            &format!("{ns}/good: permitted by {ns}"),
-        ],
+        &["no  access.targetNamespaces", &format!("{ns}/good: permitted by {ns}")],
     )?;
+    ensure!(!seen.contains("enrolled"), "{seen}");
+    let open = async |namespaces: Value| {
+        let policy = json!({"spec": {"access": {"targetNamespaces": namespaces}}});
+        tenant.patch_as(&tenant.root, "AccessPolicy", "", ns, policy).await
+    };
+    open(json!({"matchLabels": {"kubernetes.io/metadata.name": "default"}})).await?;
+    let seen = root.run(&["check", "-f", "both.yaml", "-n", ns], 1).await?.stdout;
+    has(&seen, &["no  NotEnrolled", "namespace default is not enrolled"])?;
+    open(json!(null)).await?;
     ensure!(!seen.contains("incomplete"), "{seen}");
 
     // Bad input, and no cluster.

@@ -166,6 +166,8 @@ async fn nothing_of_another_tenant_is_read_touched_or_told() -> Result<()> {
     let hanging = attacker.hang_grants_on(&outcomes).await?;
     progress(&format!("written after {:?}", begun.elapsed()));
     let mut judged = attacker.wait_judged().await?;
+    let changed = attacker.change(&outcomes).await?;
+    ensure!(changed > 10, "{changed} changes were let through");
     outcomes.extend(attacker.write_all(last).await?);
     for (key, object) in attacker.wait_judged().await? {
         judged.entry(key).or_insert(object);
@@ -179,7 +181,7 @@ async fn nothing_of_another_tenant_is_read_touched_or_told() -> Result<()> {
     let places: BTreeSet<_> = outcomes.iter().map(|it| (it.attempt.kind, &it.attempt.place)).collect();
     progress(&format!(
         "{} places, {} texts, {} attempts: {through} let through, {refused} refused; {} objects judged, {issued} grants \
-         issued, {hanging} of them on hostile integrations; after {:?}",
+         issued, {hanging} of them on hostile integrations; {changed} sound objects made hostile; after {:?}",
         places.len(),
         hostile.len(),
         outcomes.len(),

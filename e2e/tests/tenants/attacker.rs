@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{api, binding, condition, create, in_seconds, merge, text};
+use wayleave_e2e::tenant::{LIMIT, api, binding, condition, create, in_seconds, merge, text};
 use wayleave_e2e::{ControlPlane, Tenant, eventually};
 
 use crate::hostile::{Hostile, known_keys};
@@ -76,14 +76,11 @@ impl<'a> Attacker<'a> {
             mallory,
             marvin,
         };
-        let own = attacker.integration();
-        create(
-            &attacker.mallory,
-            "PartnerIntegration",
-            ATTACKER,
-            "own",
-            json!({"spec": own}),
-        )
+        let own = json!({"spec": attacker.integration()});
+        eventually("mallory to have the role", LIMIT, || async {
+            let made = create(&attacker.mallory, "PartnerIntegration", ATTACKER, "own", own.clone()).await?;
+            Ok(Some(made))
+        })
         .await?;
         for name in ["target", "doomed"] {
             let spec = attacker.grant(json!([rule("configmaps", "feed")]));
@@ -273,6 +270,38 @@ impl<'a> Attacker<'a> {
             .await?;
         }
         Ok(places.len())
+    }
+
+    /// Makes sound objects, live ones where they are grants, and then changes each in one place to what was let through there.
+    /// Gives how many changes were let through.
+    pub async fn change(&self, outcomes: &[Outcome]) -> Result<usize> {
+        let through = outcomes.iter().filter(|it| it.name.is_some()).map(|it| &it.attempt);
+        let through = through.filter(|it| it.kind != "AccessDecision" && it.place.0.starts_with("spec."));
+        let places: BTreeMap<_, &Attempt> = through.map(|it| ((it.kind, &it.place, it.baseline), it)).collect();
+        let changes: Vec<(String, &Attempt)> = (0..).map(|n| format!("u-{n}")).zip(places.into_values()).collect();
+        for (name, attempt) in &changes {
+            let sound = self.baselines(attempt.kind).await?.swap_remove(attempt.baseline);
+            create(&self.mallory, attempt.kind, ATTACKER, name, sound).await?;
+            if attempt.kind == "PartnerIntegration" {
+                let mut spec = self.grant(json!([rule("configmaps", "feed")]));
+                spec["integrationRef"]["name"] = json!(name);
+                let grant = format!("of-{name}");
+                create(&self.mallory, "AccessGrant", ATTACKER, &grant, json!({"spec": spec})).await?;
+            }
+        }
+        self.wait_judged().await?;
+        let mut count = 0;
+        for (name, attempt) in &changes {
+            let patch = json!({"spec": attempt.object["spec"]});
+            let api = api(&self.mallory, attempt.kind, ATTACKER);
+            match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(_) => count += 1,
+                Err(Error::Api(status)) if status.message.contains("can't be changed") => {}
+                Err(error) => return Err(error).context(attempt.place.0.clone()),
+            }
+        }
+        self.wait_judged().await?;
+        Ok(count)
     }
 
     /// Waits until the operator has said something final of everything that is there.

@@ -48,14 +48,12 @@ pub fn texts(victim: &Victim) -> Vec<Hostile> {
         Some("nobody/nobody-reader"),
     );
     add("way up", format!("../{ns}"), None);
-    add("way up to a Secret", format!("../../{ns}/secrets/{SECRET}"), None);
     add("colon", format!("{ns}:{GRANT}"), Some("nobody:nobody-reader"));
     add(
         "encoded slash",
         format!("{ns}%2F{GRANT}"),
         Some("nobody%2Fnobody-reader"),
     );
-    add("encoded way up", format!("%2e%2e%2f{ns}"), None);
     add("ServiceAccount", made("ServiceAccount").0, Some(no_child));
     add("RoleBinding", made("RoleBinding").0, Some(no_child));
     add("anchor", made("anchor").0, None);
@@ -63,7 +61,6 @@ pub fn texts(victim: &Victim) -> Vec<Hostile> {
     add("UID of the grant", uid(&victim.grant), Some(no_uid));
     add("UID of the integration", uid(&victim.integration), None);
     add("UID of the ServiceAccount", made("ServiceAccount").1, None);
-    add("UID of the decision", uid(&victim.decision), None);
     add(
         "digest",
         text(&victim.grant["status"]["digest"]),

@@ -424,6 +424,7 @@ fn a_namespace_that_no_policy_opens_is_told_of_alike_whatever_it_is() {
     let asking = |change: fn(&mut Case)| {
         let mut case = Case::sound();
         case.grant.spec.access[0].namespaces = vec!["payments".into(), "other".into()];
+        case.decisions.clear();
         change(&mut case);
         let verdict = case.ask();
         (verdict.reason, verdict.message, verdict.approved)
