@@ -159,16 +159,11 @@ where
         .boxed()
 }
 
-/// Reads the record, lets `change` it, and writes it back where `may_write` and anything changed.
+/// Reads the record, lets `change` it, and writes it back where anything changed.
 ///
 /// # Errors
 /// When it can't be read or written; somebody else's write in between is a conflict.
-pub(crate) async fn record(
-    client: &Client,
-    namespace: &str,
-    may_write: bool,
-    change: impl FnOnce(&mut Proofs),
-) -> Result<Arc<Proofs>> {
+pub(crate) async fn record(client: &Client, namespace: &str, change: impl FnOnce(&mut Proofs)) -> Result<Arc<Proofs>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = call("reading when the admission policies held", api.get_opt(PROOFS)).await?;
     let text = found.as_ref().and_then(|map| map.data.as_ref()?.get(KEY)).cloned();
@@ -178,7 +173,7 @@ pub(crate) async fn record(
         .unwrap_or_default();
     let mut after = before.clone();
     change(&mut after);
-    if may_write && (after != before || found.is_none()) {
+    if after != before || found.is_none() {
         let text =
             serde_json::to_string(&after).map_err(|_| Error::Incomplete("the proofs can't be written as JSON"))?;
         let data = Some([(KEY.to_owned(), text)].into());

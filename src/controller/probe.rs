@@ -57,14 +57,14 @@ impl Probe {
 pub(crate) async fn run(context: Arc<Context>) {
     let mut pack = Pack::watch(&context.client);
     let mut leadership = context.leadership.changes();
-    let mut last = None;
+    let mut known = Known::default();
     loop {
         let Some(standing) = pack.standing() else {
             pack.changed().await;
             continue;
         };
         let before = context.probe.seen();
-        let seen = match look(&context, &standing, &mut last).await {
+        let seen = match look(&context, &standing, &mut known).await {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::warn!(%error, "the admission policies could not be proved");
@@ -88,14 +88,24 @@ pub(crate) async fn run(context: Arc<Context>) {
         let pause = if is_sound { AGAIN } else { SOON };
         tokio::select! {
             () = pack.changed() => {}
-            Ok(()) = leadership.changed() => {}
+            // Another replica may write the record while this one doesn't lead.
+            Ok(()) = leadership.changed() => known.record = None,
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
+/// What one proof leaves for the next.
+#[derive(Default)]
+struct Known {
+    /// When the last one held.
+    last: Option<Instant>,
+    /// The record as it was written last, while this replica leads.
+    record: Option<Arc<Proofs>>,
+}
+
 /// Proves once, and notes what it means for the decisions made since the last time.
-async fn look(context: &Context, standing: &Standing, last: &mut Option<Instant>) -> anyhow::Result<Seen> {
+async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyhow::Result<Seen> {
     let proof = tokio::time::timeout(DEADLINE, prove(context)).await;
     let answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
     let proof = Proof {
@@ -103,19 +113,29 @@ async fn look(context: &Context, standing: &Standing, last: &mut Option<Instant>
         refused: answer.refused,
         fingerprint: &standing.fingerprint,
         written: standing.written,
-        before: *last,
+        before: known.last,
     };
-    let namespace = &context.settings.namespace;
-    let proofs = pack::record(&context.client, namespace, context.is_leader(), |proofs| {
-        proofs.take(&proof)
-    })
-    .await?;
-    *last = answer.refused.then_some(answer.at);
+    if context.is_leader() {
+        let is_news = known.record.as_ref().is_none_or(|record| {
+            let mut after = Proofs::clone(record);
+            after.take(&proof);
+            after != **record
+        });
+        if is_news {
+            let namespace = &context.settings.namespace;
+            known.record = None;
+            known.record = Some(pack::record(&context.client, namespace, |proofs| proofs.take(&proof)).await?);
+        }
+    } else {
+        // Who doesn't lead judges nothing.
+        known.record = None;
+    }
+    known.last = answer.refused.then_some(answer.at);
     Ok(Seen {
         proved: answer.refused,
         skew: answer.skew,
         server_ahead: answer.ahead,
-        proofs: Some(proofs),
+        proofs: known.record.clone(),
     })
 }
 
