@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::review::{self, ReviewOutcome};
 use super::{counted, lines};
 use crate::api::conditions::counted as words;
@@ -270,6 +272,9 @@ fn weigh(
     if !proofs.held_at(written_at(decision)) {
         return Weight::DoesNotCount(unchecked());
     }
+    if let Some(objection) = unchecked_request(question, proofs) {
+        return Weight::DoesNotCount(objection);
+    }
     // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
     let missing = ownership::missing(question.integration, question.owners);
     if !missing.is_empty() {
@@ -300,6 +305,29 @@ fn weigh(
             reviews_forgotten: None,
         })),
     }
+}
+
+/// Why nothing can be approved that nobody checked: whoever asked may stand there under another name.
+fn unchecked_request(question: &Question<'_>, proofs: &Proofs) -> Option<Objection> {
+    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| Instant::new(time.0));
+    let written = [
+        ("the AccessGrant was created", created(&question.grant.metadata)),
+        (
+            "its PartnerIntegration was created",
+            created(&question.integration.metadata),
+        ),
+        ("what it approves was written", question.previous.digest_since),
+    ];
+    let unchecked = written
+        .into_iter()
+        .find(|(_, at)| at.is_some_and(|at| !proofs.held_at(at)));
+    unchecked.map(|(what, at)| {
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let words = format!(
+            "{what}{at}, while the admission policies were not seen to hold, so that nobody checked who asked: it has to be written anew"
+        );
+        Objection::new(words::UNCHECKED, words)
+    })
 }
 
 /// Why a decision does not count that nobody checked.
