@@ -79,7 +79,7 @@ async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
         json!({
             "podDisruptionBudget": {"enabled": true},
             "namespaces": [ENROLLED],
-            "admission": {"requirePodOperator": true, "delegates": {"requests": ["bot"], "decisions": ["bot"]}},
+            "admission": {"requirePodOperator": true, "delegates": {"requests": ["system:serviceaccount:gitops:bot"], "decisions": ["bot"]}},
             "enrolment": {"otherClusterRoles": ["wide"]}
         }),
     ] {

@@ -204,11 +204,15 @@ fn rows() -> Vec<Row> {
         ("admission.mutating", json!(false), |all| {
             of_kind(all, "MutatingAdmissionPolicy").is_empty() && !of_kind(all, "ValidatingAdmissionPolicy").is_empty()
         }),
-        ("admission.delegates.requests", json!(["bot-a"]), |all| {
-            policy_says(all, "requests", "bot-a")
-                && policy_says(all, "stamp-requests", "bot-a")
-                && !policy_says(all, "decisions", "bot-a")
-        }),
+        (
+            "admission.delegates.requests",
+            json!(["system:serviceaccount:gitops:bot-a"]),
+            |all| {
+                policy_says(all, "requests", "system:serviceaccount:gitops:bot-a")
+                    && policy_says(all, "stamp-requests", "system:serviceaccount:gitops:bot-a")
+                    && !policy_says(all, "decisions", "system:serviceaccount:gitops:bot-a")
+            },
+        ),
         ("admission.delegates.decisions", json!(["bot-b"]), |all| {
             policy_says(all, "decisions", "bot-b")
                 && policy_says(all, "stamp-decisions", "bot-b")
