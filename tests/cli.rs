@@ -14,7 +14,16 @@ fn text(bytes: &[u8]) -> String {
 fn help_names_every_command() {
     let done = plugin().arg("--help").assert().code(0);
     let help = text(&done.get_output().stdout);
-    for command in ["version", "list", "approve", "deny", "revoke", "kubeconfig", "rotate"] {
+    for command in [
+        "version",
+        "list",
+        "approve",
+        "deny",
+        "revoke",
+        "stop",
+        "kubeconfig",
+        "rotate",
+    ] {
         assert!(help.contains(command), "{command} in {help}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::api::v1alpha1::Instant;
+use crate::api::v1alpha1::{Instant, Period};
 
 /// Partner access: see it, decide on it, fetch its credential.
 #[derive(Debug, Parser)]
@@ -12,7 +12,7 @@ use crate::api::v1alpha1::Instant;
     name = "kubectl-wayleave",
     bin_name = "kubectl wayleave",
     version,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done in part."
 )]
 pub struct Args {
     /// Flags of every command.
@@ -74,6 +74,11 @@ pub enum Command {
     /// Revoke a grant: its access ends now, and only approvals made later count
     #[command(after_help = "Example:\n  kubectl wayleave revoke acme-reader -n payments --reason 'incident 42' --yes")]
     Revoke(Revoke),
+    /// Stop a partner: every integration with its id is revoked, in all namespaces, and all its grants end
+    #[command(
+        after_help = "A suspension patched by hand is put back by GitOps; these decisions stay. Starting again takes fresh approvals.\n\nExit codes: 0 all has ended, 1 nobody has this id or nothing could be stopped, 2 wrong usage,\n3 something is left: an integration that you may not revoke, or a grant that has not ended in time.\n\nExample:\n  kubectl wayleave stop --partner acme --reason 'incident 42'"
+    )]
+    Stop(Stop),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
     #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]
     Kubeconfig(Kubeconfig),
@@ -135,6 +140,32 @@ pub struct Revoke {
     /// Why, in a sentence
     #[arg(long, value_name = "TEXT", value_parser = line)]
     pub reason: String,
+    /// Don't ask; without a terminal nobody is asked anyway
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, clap::Args)]
+pub struct Stop {
+    /// The partner's id, as in spec.partner.id
+    #[arg(long, value_name = "ID", value_parser = line)]
+    pub partner: String,
+    /// Why, in a sentence
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    pub reason: String,
+    /// In every namespace; so it is when no namespace is given
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Show what would be stopped, and stop nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for the grants to end
+    #[arg(long, value_name = "TIME", default_value = "30s", conflicts_with = "no_wait")]
+    pub wait: Period,
+    /// Don't wait for the grants to end
+    #[arg(long)]
+    pub no_wait: bool,
     /// Don't ask; without a terminal nobody is asked anyway
     #[arg(short, long)]
     pub yes: bool,

@@ -21,11 +21,14 @@ pub mod command;
 pub mod decision;
 pub mod failure;
 pub mod output;
+pub mod stop;
 
 /// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
 /// Exit code of wrong usage.
 const USAGE: u8 = 2;
+/// Exit code of a command that was done in part.
+const INCOMPLETE: u8 = 3;
 
 /// What a command reads and writes besides the cluster.
 pub struct Io<'a> {
@@ -66,6 +69,8 @@ pub struct Session {
     pub client: Client,
     /// The namespace given, or the context's.
     pub namespace: String,
+    /// The namespace given; none where the context's is meant.
+    pub named_namespace: Option<String>,
     /// The form of the result.
     pub output: OutputFormat,
 }
@@ -107,7 +112,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if let Some(hint) = told.hint {
                 let _ = writeln!(io.err, "hint: {hint}");
             }
-            ExitCode::from(FAILED)
+            ExitCode::from(if error.is::<failure::Incomplete>() {
+                INCOMPLETE
+            } else {
+                FAILED
+            })
         }
     }
 }
@@ -125,6 +134,7 @@ async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Approve(args) => command::approve::run(args, io, &session).await,
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
+        Command::Stop(args) => command::stop::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
     }
@@ -151,6 +161,7 @@ async fn connect(global: &Global) -> anyhow::Result<Session> {
     Ok(Session {
         client: Client::try_from(config).context("making a client of the kubeconfig")?,
         namespace,
+        named_namespace: global.namespace.clone(),
         output: global.output,
     })
 }

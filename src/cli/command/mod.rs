@@ -15,6 +15,7 @@ pub mod kubeconfig;
 pub mod list;
 pub mod revoke;
 pub mod rotate;
+pub mod stop;
 pub mod version;
 
 /// HTTP status of a forbidden request.
