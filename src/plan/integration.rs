@@ -1,6 +1,8 @@
 //! The status of a PartnerIntegration: whether it can carry grants, and how many it does. Pure: no I/O, no clock, no
 //! randomness.
 
+pub mod owners;
+
 use super::LOOK_AGAIN;
 use crate::api::conditions::{Reason, integration as words, types};
 use crate::api::v1alpha1::{
@@ -25,11 +27,17 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     let before = integration.status.clone().unwrap_or_default();
     let generation = integration.metadata.generation;
     let grants = count(integration, grants);
-    let desired = desired(integration, owners, now);
+    let departed_owners = ownership::departed(integration, owners, &before.departed_owners, now);
+    let missing = ownership::missing(integration, owners, &departed_owners, now);
+    let leaving = owners::leaving(integration, owners, &departed_owners, now);
+    let mut desired = desired(integration, &missing, now);
+    desired.push(owners::stay(integration, &missing, &leaving));
     let status = PartnerIntegrationStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, desired, generation, now),
         grants,
+        leaving,
+        departed_owners,
         summary: Some(IntegrationSummary {
             owners: ownership::names(integration).join(","),
             grants: format!("{}/{}", grants.active, grants.total),
@@ -37,7 +45,8 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     };
     let longest = LOOK_AGAIN * 60;
     let end = integration.spec.agreement.ends_at.map(|end| end.seconds_since(now));
-    let again_in = end.filter(|left| *left > 0).map_or(longest, |left| left.min(longest));
+    let ahead = [end, owners::next(integration, owners, now)].into_iter().flatten();
+    let again_in = ahead.filter(|left| *left > 0).fold(longest, i64::min);
     Plan { status, again_in }
 }
 
@@ -71,14 +80,13 @@ fn count(integration: &PartnerIntegration, grants: &[&AccessGrant]) -> GrantCoun
 }
 
 /// The first reason that applies is the primary one; all are in the message.
-fn desired(integration: &PartnerIntegration, owners: &Owners<'_>, now: Instant) -> Vec<Desired> {
+fn desired(integration: &PartnerIntegration, missing: &[String], now: Instant) -> Vec<Desired> {
     let agreement = &integration.spec.agreement;
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
     if integration.metadata.deletion_timestamp.is_some() {
         let message = "it is being deleted, and its grants end".to_owned();
         found.push(("Unknown", Reason::Deleting.as_str(), message));
     }
-    let missing = ownership::missing(integration, owners);
     if !missing.is_empty() {
         let message = format!(
             "{}: its grants have no accountable owner and end; name active AccessOwners in spec.owners, and have the grants approved again",
@@ -157,7 +165,7 @@ mod tests {
         let found = planned(&integration(), &both(), &[], NOW);
         assert_eq!(ready(&found), ("True", "InForce"));
         assert_eq!(found.status.observed_generation, Some(1));
-        assert_eq!(found.status.conditions.len(), 1);
+        assert_eq!(found.status.conditions.len(), 2);
         assert_eq!(found.status.summary.as_ref().unwrap().owners, "alice,bob");
         assert_eq!(found.again_in, 3_600);
         let last = planned(&integration(), &both(), &[], "2027-06-29T23:59:50Z");

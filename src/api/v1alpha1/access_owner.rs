@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Email, Line, Principal};
+use super::{Email, Instant, Line, Principal};
 
 /// A person or team who can be accountable for partner access.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -13,8 +13,9 @@ use super::{Email, Line, Principal};
     kind = "AccessOwner",
     shortname = "wlo",
     category = "wayleave",
-    doc = "A person or team who can be accountable for partner access. Deleting it, or setting active to false, is owner removal: every grant that rests on it ends.",
+    doc = "A person or team who can be accountable for partner access. Deleting it, setting active to false, or the day it names in until, is owner removal: every grant that rests on it ends.",
     printcolumn(name = "Active", type_ = "boolean", json_path = ".spec.active"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.until"),
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName"),
     printcolumn(name = "Email", type_ = "string", json_path = ".spec.email", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -33,4 +34,8 @@ pub struct AccessOwnerSpec {
     /// False is for good: somebody who returns is a new object.
     #[x_kube(validation = Rule::new("oldSelf || !self").message("active can't go from false back to true: create another AccessOwner"))]
     pub active: bool,
+    /// When this person leaves: from then on as if active were false. It may be moved or taken back before; what has passed is
+    /// for good, and somebody who returns is a new object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Instant>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Access, Facts, Kept, Verdict};
+use super::{Access, Facts, Kept, Verdict, ends};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
@@ -51,7 +51,8 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         return inactive(facts, against, approved, status, None, standing);
     };
 
-    let missing = ownership::missing(integration, facts.owners);
+    remember_departed(facts, integration, &mut status);
+    let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
     remember_removal(facts, &missing, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
@@ -93,7 +94,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(standing_against(&standing, is_approved));
     against.extend(plain_reasons(facts, integration));
 
-    let (until, ends_because) = earliest_end(facts, integration, approved_until);
+    let (until, ends_because) = ends::earliest(facts, integration, approved_until);
     let hard_expiry = terms
         .as_ref()
         .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
@@ -123,14 +124,14 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             hold,
         },
         reason: Reason::Issued,
-        message: format!("access is in place until {until}, {}", when(ends_because)),
+        message: format!("access is in place until {until}, {}", ends::when(ends_because)),
         approved,
         kept: Kept { status },
         terms,
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
-        next_change: next_change(facts, Some(integration), approved_until),
+        next_change: ends::next_change(facts, Some(integration), approved_until),
     }
 }
 
@@ -157,13 +158,28 @@ fn inactive(
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
-        next_change: next_change(facts, facts.integration, standing.in_force_until),
+        next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
     }
 }
 
-/// An owner who goes takes the approvals along, for good.
+/// Who was seen to have left, here or at the integration: moving the date afterwards brings nobody back.
+fn remember_departed(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
+    let mut seen = status.departed_owners.clone();
+    let of_integration = integration.status.iter().flat_map(|status| &status.departed_owners);
+    seen.extend(
+        of_integration
+            .filter(|uid| !status.departed_owners.contains(uid))
+            .cloned(),
+    );
+    status.departed_owners = ownership::departed(integration, facts.owners, &seen, facts.now);
+}
+
+/// An owner who goes takes the approvals along, for good. So does a leave that passed while nobody looked: that the date
+/// was moved in time can't be told then.
 fn remember_removal(facts: &Facts<'_>, missing: &[String], status: &mut AccessGrantStatus) {
-    if !missing.is_empty() && !status.approvals.is_empty() {
+    let has_passed = status.active_until.is_some_and(|until| facts.now >= until)
+        && status.ends_because.as_deref() == Some(Reason::OwnerRemoved.as_str());
+    if (!missing.is_empty() || has_passed) && !status.approvals.is_empty() {
         status.owner_removed_at = Some(facts.now);
     }
 }
@@ -412,48 +428,6 @@ fn too_short(now: Instant, until: Instant) -> String {
         lifetime::SHORTEST + lifetime::FADE + 2,
         lifetime::NO_ISSUE + 1
     )
-}
-
-/// The earliest of all ends that are known, and which it is.
-fn earliest_end(
-    facts: &Facts<'_>,
-    integration: &PartnerIntegration,
-    approved_until: Option<Instant>,
-) -> (Instant, Reason) {
-    let ends = [
-        Some((facts.grant.spec.expires_at, Reason::Expired)),
-        integration
-            .spec
-            .agreement
-            .ends_at
-            .map(|end| (end, Reason::AgreementEnded)),
-        approved_until.map(|end| (end, Reason::ReviewLapsed)),
-    ];
-    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
-    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
-}
-
-/// What happens at the earliest end, in words.
-fn when(ends_because: Reason) -> &'static str {
-    match ends_because {
-        Reason::AgreementEnded => "when the agreement ends",
-        Reason::ReviewLapsed => "when the approval lapses",
-        _ => "when the grant expires",
-    }
-}
-
-fn next_change(
-    facts: &Facts<'_>,
-    integration: Option<&PartnerIntegration>,
-    approved_until: Option<Instant>,
-) -> Option<Instant> {
-    let spec = &facts.grant.spec;
-    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
-    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
-        .into_iter()
-        .flatten()
-        .filter(|instant| *instant > facts.now)
-        .min()
 }
 
 fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
