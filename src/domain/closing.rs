@@ -87,17 +87,11 @@ fn is_without_owner(known: &Known<'_>, now: Instant) -> bool {
     let Some(integration) = known.integration else {
         return false;
     };
-    let of_grant = known.grant.status.as_ref().map(|status| &status.departed_owners);
-    let of_integration = integration.status.as_ref().map(|status| &status.departed_owners);
-    let mut owners = ownership::found(integration, known.owners).map(|(_, owner)| owner);
-    owners.any(|owner| {
-        let departed = |seen: Option<&Vec<String>>| seen.is_some_and(|seen| ownership::is_departed(owner, seen));
-        !owner.spec.active
-            || owner.metadata.deletion_timestamp.is_some()
-            || owner.spec.until.is_some_and(|until| now >= until)
-            || departed(of_grant)
-            || departed(of_integration)
-    })
+    let of_grant = known.grant.status.iter().flat_map(|status| &status.departed_owners);
+    let of_integration = integration.status.iter().flat_map(|status| &status.departed_owners);
+    let departed: Vec<String> = of_grant.chain(of_integration).cloned().collect();
+    let mut owners = ownership::found(integration, known.owners);
+    owners.any(|(_, owner)| ownership::is_gone(owner, &departed, now))
 }
 
 fn created(decision: &AccessDecision) -> Option<Instant> {

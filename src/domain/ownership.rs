@@ -43,6 +43,15 @@ pub fn missing(
     names(integration).into_iter().filter_map(wrong).collect()
 }
 
+/// Whether an owner who is there yet counts no more: a positive fact.
+#[must_use]
+pub fn is_gone(owner: &AccessOwner, departed: &[String], now: Instant) -> bool {
+    !owner.spec.active
+        || owner.metadata.deletion_timestamp.is_some()
+        || owner.spec.until.is_some_and(|until| now >= until)
+        || is_departed(owner, departed)
+}
+
 /// Whether an owner was seen to have left, by UID.
 #[must_use]
 pub fn is_departed(owner: &AccessOwner, departed: &[String]) -> bool {

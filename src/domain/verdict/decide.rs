@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Access, Facts, Kept, Verdict, ends};
+use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
@@ -37,7 +37,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             Reason::IntegrationMissing,
             format!("PartnerIntegration {name} does not exist here, is being deleted or can't be read: apply it in this namespace"),
         ));
-        remember_removal(facts, &[], &mut status);
+        removal::remember_removal(facts, None, &[], &mut status);
         let approved = Desired::new(
             types::APPROVED,
             "Unknown",
@@ -51,9 +51,9 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         return inactive(facts, against, approved, status, None, standing);
     };
 
-    remember_departed(facts, integration, &mut status);
+    removal::remember_departed(facts, integration, &mut status);
     let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
-    remember_removal(facts, &missing, &mut status);
+    removal::remember_removal(facts, Some(integration), &missing, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
     let terms = match outcome {
@@ -159,28 +159,6 @@ fn inactive(
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
-    }
-}
-
-/// Who was seen to have left, here or at the integration: moving the date afterwards brings nobody back.
-fn remember_departed(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
-    let mut seen = status.departed_owners.clone();
-    let of_integration = integration.status.iter().flat_map(|status| &status.departed_owners);
-    seen.extend(
-        of_integration
-            .filter(|uid| !status.departed_owners.contains(uid))
-            .cloned(),
-    );
-    status.departed_owners = ownership::departed(integration, facts.owners, &seen, facts.now);
-}
-
-/// An owner who goes takes the approvals along, for good. So does a leave that passed while nobody looked: that the date
-/// was moved in time can't be told then.
-fn remember_removal(facts: &Facts<'_>, missing: &[String], status: &mut AccessGrantStatus) {
-    let has_passed = status.active_until.is_some_and(|until| facts.now >= until)
-        && status.ends_because.as_deref() == Some(Reason::OwnerRemoved.as_str());
-    if (!missing.is_empty() || has_passed) && !status.approvals.is_empty() {
-        status.owner_removed_at = Some(facts.now);
     }
 }
 

@@ -290,6 +290,25 @@ fn an_owner_who_leaves_ends_it_on_that_day_and_does_not_return_as_the_same_objec
 }
 
 #[test]
+fn an_approval_made_while_an_owner_is_gone_never_counts() {
+    let mut case = Case::sound();
+    case.owners[1].spec.active = false;
+    case.settle();
+    assert_eq!(case.settle(), case.ask(), "nothing is written again and again");
+    // Bob is made anew in the second of an approval that was made before.
+    case.now = at("2026-12-03T00:00:00Z");
+    case.approve("two", "2026-12-03T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::OwnerRemoved);
+    let mut anew = owner("bob");
+    anew.metadata.uid = Some("uid-of-another-bob".to_owned());
+    anew.metadata.creation_timestamp = case.decisions[1].metadata.creation_timestamp.clone();
+    case.owners[1] = anew;
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.approve("three", "2026-12-03T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
 fn an_integration_that_saw_an_owner_leave_is_believed_by_a_new_grant() {
     let mut case = Case::sound();
     case.integration().status = Some(PartnerIntegrationStatus {
