@@ -21,6 +21,7 @@ fn help_names_every_command() {
         "deny",
         "revoke",
         "stop",
+        "owner",
         "kubeconfig",
         "rotate",
     ] {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::handover::Role;
+
 use crate::api::v1alpha1::{Instant, Period};
 
 /// Partner access: see it, decide on it, fetch its credential.
@@ -79,6 +81,8 @@ pub enum Command {
         after_help = "A suspension patched by hand is put back by GitOps; these decisions stay. Starting again takes fresh approvals.\n\nExit codes: 0 all has ended, 1 nobody has this id or nothing could be stopped, 2 wrong usage,\n3 something is left: an integration that you may not revoke, or a grant that has not ended in time.\n\nExample:\n  kubectl wayleave stop --partner acme --reason 'incident 42'"
     )]
     Stop(Stop),
+    /// Owners: who leaves, who takes over, and how they come from a directory
+    Owner(Owner),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
     #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]
     Kubeconfig(Kubeconfig),
@@ -171,6 +175,97 @@ pub struct Stop {
     pub yes: bool,
 }
 
+/// Arguments of `owner`.
+#[derive(Debug, clap::Args)]
+pub struct Owner {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: OwnerCommand,
+}
+
+/// The commands about owners.
+#[derive(Debug, Subcommand)]
+pub enum OwnerCommand {
+    /// List integrations whose owner leaves soon or is gone
+    #[command(after_help = "Example:\n  kubectl wayleave owner leaving --all-namespaces --within 60d")]
+    Leaving(Leaving),
+    /// Name another owner in every integration of one: as YAML for Git, or at once with --apply
+    #[command(
+        after_help = "Every approval of the grants concerned becomes void with the change; the digests that they will have are shown,\nso that they can be approved before.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some were handed over and some not.\n\nExamples:\n  kubectl wayleave owner handover alice dora --all-namespaces > handover.yaml\n  kubectl wayleave owner handover alice dora -n payments --role business --apply"
+    )]
+    Handover(Handover),
+    /// Fill AccessOwners from a directory's export: CSV, or a SCIM 2.0 ListResponse
+    #[command(
+        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are\nneeded, and name or usernames. Without a name the object is called by the first username up to its '@'.\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2).\nNothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExample:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run"
+    )]
+    Sync(Sync),
+}
+
+/// Arguments of `owner leaving`.
+#[derive(Debug, clap::Args)]
+pub struct Leaving {
+    /// Integrations of every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// So far ahead
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub within: Period,
+}
+
+/// Arguments of `owner handover`.
+#[derive(Debug, clap::Args)]
+pub struct Handover {
+    /// Name of the AccessOwner who leaves
+    pub from: String,
+    /// Name of the AccessOwner who takes over
+    #[arg(value_parser = line)]
+    pub to: String,
+    /// Integrations of every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Only where FROM is the owner of this kind
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+    /// Change the objects, as you, instead of printing them
+    #[arg(long)]
+    pub apply: bool,
+    /// Don't ask
+    #[arg(short, long, requires = "apply")]
+    pub yes: bool,
+}
+
+/// Arguments of `owner sync`.
+#[derive(Debug, clap::Args)]
+pub struct Sync {
+    /// The export
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// What it is; by the file's name (.csv, .json) when left out
+    #[arg(long, value_enum)]
+    pub format: Option<ExportFormat>,
+    /// The directory's name: objects of other sources, and those made by hand, are left alone
+    #[arg(long, value_name = "NAME", default_value = "directory", value_parser = label)]
+    pub source: String,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Set active: false for those of this source who are not in the export
+    #[arg(long)]
+    pub deactivate_missing: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Forms of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// CSV with a header.
+    Csv,
+    /// A SCIM 2.0 ListResponse.
+    Scim,
+}
+
 /// Arguments of `kubeconfig`.
 #[derive(Debug, clap::Args)]
 pub struct Kubeconfig {
@@ -189,6 +284,15 @@ pub struct Kubeconfig {
 pub struct Rotate {
     /// Name of the AccessGrant
     pub grant: String,
+}
+
+/// A label's value that is a DNS label too.
+fn label(text: &str) -> Result<String, String> {
+    if super::directory::is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a DNS label: a-z, 0-9 and '-', at most 63 characters".to_owned())
+    }
 }
 
 /// One line of text, as the schema of a reason has it.

@@ -19,7 +19,9 @@ use args::{Args, Command, Global, OutputFormat};
 pub mod args;
 pub mod command;
 pub mod decision;
+pub mod directory;
 pub mod failure;
+pub mod handover;
 pub mod output;
 pub mod stop;
 
@@ -135,6 +137,7 @@ async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<()> {
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
         Command::Stop(args) => command::stop::run(args, io, &session).await,
+        Command::Owner(args) => command::owner::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
     }

@@ -13,6 +13,7 @@ pub mod approve;
 pub mod deny;
 pub mod kubeconfig;
 pub mod list;
+pub mod owner;
 pub mod revoke;
 pub mod rotate;
 pub mod stop;
