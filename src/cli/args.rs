@@ -78,7 +78,7 @@ pub enum Command {
     Revoke(Revoke),
     /// Stop a partner: every integration with its id is revoked, in all namespaces, and all its grants end
     #[command(
-        after_help = "A suspension patched by hand is put back by GitOps; these decisions stay. Starting again takes fresh approvals.\n\nExit codes: 0 all has ended, 1 nobody has this id or nothing could be stopped, 2 wrong usage,\n3 something is left: an integration that you may not revoke, or a grant that has not ended in time.\n\nExample:\n  kubectl wayleave stop --partner acme --reason 'incident 42'"
+        after_help = "A suspension patched by hand is put back by GitOps; these decisions stay. With --namespace only what is there is stopped. Starting again takes fresh approvals.\n\nExit codes: 0 all has ended, 1 nobody has this id or nothing could be stopped, 2 wrong usage, 3 something is left: an integration that you may not revoke, or a grant that has not ended in time.\n\nExample:\n  kubectl wayleave stop --partner acme --reason 'incident 42'"
     )]
     Stop(Stop),
     /// Owners: who leaves, who takes over, and how they come from a directory
@@ -191,12 +191,12 @@ pub enum OwnerCommand {
     Leaving(Leaving),
     /// Name another owner in every integration of one: as YAML for Git, or at once with --apply
     #[command(
-        after_help = "Every approval of the grants concerned becomes void with the change; the digests that they will have are shown,\nso that they can be approved before.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some were handed over and some not.\n\nExamples:\n  kubectl wayleave owner handover alice dora --all-namespaces > handover.yaml\n  kubectl wayleave owner handover alice dora -n payments --role business --apply"
+        after_help = "Every approval of the grants concerned becomes void with the change; the digests that they will have are shown, so that they can be approved before.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some were handed over and some not.\n\nExamples:\n  kubectl wayleave owner handover alice dora --all-namespaces > handover.yaml\n  kubectl wayleave owner handover alice dora -n payments --role business --apply"
     )]
     Handover(Handover),
     /// Fill AccessOwners from a directory's export: CSV, or a SCIM 2.0 ListResponse
     #[command(
-        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are\nneeded, and name or usernames. Without a name the object is called by the first username up to its '@'.\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2).\nNothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExample:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run"
+        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are needed, and name or usernames. Without a name the object is called by the first username up to its '@'.\n\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2). Nothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExample:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run"
     )]
     Sync(Sync),
 }
