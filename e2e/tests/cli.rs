@@ -12,6 +12,9 @@ use tokio::sync::{OnceCell, RwLock};
 use wayleave_e2e::tenant::{self, CAROL, DAVE, LIMIT, create, text};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with, operator};
 
+#[path = "cli/certify.rs"]
+mod certify;
+
 const EVE: &str = "eve@corp.example";
 const PLUGIN: &str = "kubectl-wayleave";
 const RBAC: &str = "rbac.authorization.k8s.io";

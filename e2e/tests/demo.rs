@@ -12,6 +12,15 @@ use wayleave_e2e::operator::workspace;
 /// How every JSON Web Token begins: `{"` in base64.
 const TOKEN: &str = "eyJ";
 
+/// The pages that hold manifests, and how many.
+const PAGES: [(&str, usize); 5] = [
+    ("README.md", 6),
+    ("docs/requesters.md", 2),
+    ("docs/approvers.md", 2),
+    ("docs/policy-authors.md", 1),
+    ("docs/owners.md", 1),
+];
+
 /// Shows the story on standard error, and keeps it.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
@@ -43,15 +52,18 @@ async fn the_story_of_the_demo_misses_nothing() -> Result<()> {
     ensure!(!shown.contains(TOKEN), "a token was shown");
     let log = played.operator.logs()?;
     ensure!(!log.contains(TOKEN), "a token was logged");
-    the_readme_holds(&cp, &played).await
+    for (page, manifests) in PAGES {
+        the_page_holds(&cp, &played, page, manifests).await?;
+    }
+    Ok(())
 }
 
-/// Every manifest of the README is taken by the cluster of the story, from who writes such a thing.
-async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> {
-    let readme = std::fs::read_to_string(workspace().join("README.md"))?;
+/// Every manifest of a page is taken by the cluster of the story, from who writes such a thing.
+async fn the_page_holds(cp: &ControlPlane, played: &Played<'_>, page: &str, manifests: usize) -> Result<()> {
+    let text = std::fs::read_to_string(workspace().join(page))?;
     let stamps = can_stamp(&cp.admin().await?).await?;
     let mut tried = 0;
-    for block in readme.split("```yaml\n").skip(1) {
+    for block in text.split("```yaml\n").skip(1) {
         let mut manifest = block.split("```").next().unwrap_or_default().to_owned();
         let cast = &played.cast;
         let (writer, names) = match manifest.lines().find_map(|line| line.strip_prefix("kind: ")) {
@@ -70,9 +82,13 @@ async fn the_readme_holds(cp: &ControlPlane, played: &Played<'_>) -> Result<()> 
         let create = kubectl
             .args(["create", "--dry-run=server", "-f", "-"])
             .stdin(manifest.clone());
-        create.run().await?.ok().context(manifest)?;
+        create
+            .run()
+            .await?
+            .ok()
+            .with_context(|| format!("{page}: {manifest}"))?;
         tried += 1;
     }
-    ensure!(tried == 5, "{tried} manifests in the README");
+    ensure!(tried == manifests, "{tried} manifests in {page}");
     Ok(())
 }

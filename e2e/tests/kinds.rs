@@ -85,15 +85,31 @@ impl Stage {
         .await
     }
 
-    /// The cells of an object's row, by the titles of the columns.
+    /// The cells of an object's row, by the titles of the columns; empty where there is nothing to say.
     async fn row(&self, object: &str) -> Result<BTreeMap<String, String>> {
         let table = self.kubectl(&self.admin, &["get", object]).await?;
         let (titles, cells) = table.split_once('\n').context("a table with one row")?;
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let (titles, cells) = (words(titles), words(cells));
-        ensure!(titles.len() == cells.len(), "a cell is empty or has blanks: {table}");
-        ensure!(titles.last().is_some_and(|title| title == "AGE"), "{table}");
-        Ok(titles.into_iter().zip(cells).collect())
+        let starts: Vec<usize> = titles
+            .char_indices()
+            .filter(|(at, it)| *it != ' ' && (*at == 0 || titles[..*at].ends_with(' ')))
+            .map(|(at, _)| at)
+            .collect();
+        let ends = starts.iter().skip(1).copied().map(Some).chain([None]);
+        let part = |line: &str, start: usize, end: Option<usize>| {
+            let end = end.unwrap_or(line.len()).min(line.len());
+            line.get(start..end).unwrap_or_default().trim().to_owned()
+        };
+        let row: BTreeMap<String, String> = starts
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| (part(titles, *start, end), part(cells, *start, end)))
+            .collect();
+        ensure!(
+            row.values().all(|cell| !cell.contains(' ')),
+            "a cell has blanks: {table}"
+        );
+        ensure!(titles.ends_with("AGE"), "{table}");
+        Ok(row)
     }
 
     async fn decide(&self, user: &Path, name: &str, by: &str, spec: &str) -> Result<()> {
@@ -187,6 +203,9 @@ async fn an_integration_says_whether_it_can_carry_grants() -> Result<()> {
         Ok(row.contains("1/1").then_some(()))
     })
     .await?;
+    let next = stage.field("wlg/reader", ".status.nextReviewAt").await?;
+    let row = stage.row("wlp/acme").await?;
+    ensure!(!next.is_empty() && row["REVIEW"] == next, "{next} in {row:?}");
 
     // One with a date, which comes by itself.
     let ends = jiff::Timestamp::now().as_second() + 5;
@@ -207,6 +226,7 @@ async fn an_integration_says_whether_it_can_carry_grants() -> Result<()> {
         (cell("OWNERS"), cell("GRANTS"), cell("ENDS")) == ("alice,bob", "0/0", &ends.to_string()),
         "{row:?}"
     );
+    ensure!(cell("REVIEW").is_empty(), "nothing is to be reviewed: {row:?}");
     let message = stage.says("wlp/ending", "Ready", "True", "AgreementEnded").await?;
     ensure!(
         message.contains("CTR-2") && message.contains("spec.agreement.endsAt"),
@@ -349,9 +369,11 @@ async fn a_decision_says_whether_it_counts_and_each_transition_is_told_once() ->
     stage.decide(&stage.dave, "nobody", dave, &nobody).await?;
     let message = stage.says("wld/nobody", "Counted", "False", "SubjectMissing").await?;
     ensure!(message.contains("AccessGrant nobody"), "{message}");
-    let review = "decision: Review, subject: {kind: PartnerIntegration, name: acme}";
-    stage.decide(&stage.dave, "review", dave, review).await?;
-    stage.says("wld/review", "Counted", "Unknown", "NotEvaluated").await?;
+    let review = format!(
+        "decision: Review, subject: {{kind: PartnerIntegration, name: acme}}, grants: [{{name: reader, uid: {uid}, digest: \"{digest}\"}}]"
+    );
+    stage.decide(&stage.dave, "review", dave, &review).await?;
+    stage.says("wld/review", "Counted", "False", "NothingToRenew").await?;
 
     // One that counts.
     stage.approve("yes").await?;

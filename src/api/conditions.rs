@@ -16,9 +16,34 @@ pub mod types {
     pub const STALLED: &str = "Stalled";
     /// On a PartnerIntegration: no owner is known to leave within 30 days.
     pub const OWNERS_STAY: &str = "OwnersStay";
+    /// Present only while true: the identity has rights beside its grant, by bindings of others.
+    pub const OTHER_RIGHTS: &str = "OtherRights";
     /// On an AccessDecision: whether it counts.
     pub const COUNTED: &str = "Counted";
+    /// On a PartnerIntegration: no review is overdue, and none lapsed.
+    pub const REVIEW_CURRENT: &str = "ReviewCurrent";
 }
+
+/// How it stands with the review of an integration; events say the same with `Review` before it.
+pub mod review {
+    /// No active grant rests on an approval.
+    pub const NOTHING_DUE: &str = "NothingDue";
+    /// The next review is further away than the first reminder.
+    pub const CURRENT: &str = "Current";
+    /// It is due within 14 days.
+    pub const DUE_IN_14_DAYS: &str = "DueIn14Days";
+    /// It is due within 7 days.
+    pub const DUE_IN_7_DAYS: &str = "DueIn7Days";
+    /// It is due within a day.
+    pub const DUE_IN_1_DAY: &str = "DueIn1Day";
+    /// It was due, and access goes on for the grace.
+    pub const OVERDUE: &str = "Overdue";
+    /// Approvals lapsed for want of it, and access ended.
+    pub const LAPSED: &str = "Lapsed";
+}
+
+/// Why a condition is there that says what was found.
+pub const FOUND: &str = "Found";
 
 /// Why an integration is, or is not, ready. `OwnerRemoved`, `AgreementEnded` and `Deleting` are those of [`Reason`].
 pub mod integration {
@@ -44,13 +69,13 @@ pub mod owners_stay {
 
 /// Why a decision counts, or doesn't.
 pub mod counted {
-    /// An approval: it is among those that access rests on.
+    /// An approval: it is among those that access rests on. A Review: it renewed every grant that it lists.
     pub const COUNTED: &str = "Counted";
     /// A Deny or Revoke that keeps access away.
     pub const STANDS: &str = "Stands";
     /// A Deny or Revoke that later approvals outdid.
     pub const OUTDONE: &str = "Outdone";
-    /// An approval whose time is over.
+    /// An approval whose time is over; a Review whose renewals are over, or that came when the approvals were.
     pub const LAPSED: &str = "Lapsed";
     /// There are more approvals than are kept, and later ones.
     pub const SURPLUS: &str = "Surplus";
@@ -88,8 +113,10 @@ pub mod counted {
     pub const OWNERS_CHANGED: &str = "OwnersChanged";
     /// It was made while the admission policies were not seen to hold.
     pub const UNCHECKED: &str = "Unchecked";
-    /// Decisions of this kind are not evaluated yet.
-    pub const NOT_EVALUATED: &str = "NotEvaluated";
+    /// A Review that renewed some of the grants that it lists.
+    pub const PARTLY_COUNTED: &str = "PartlyCounted";
+    /// A Review: there is no approval that it could renew.
+    pub const NOTHING_TO_RENEW: &str = "NothingToRenew";
 }
 
 /// Why a grant is, or is not, active. The order is the order of precedence: the first that applies is the primary reason.

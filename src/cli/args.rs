@@ -1,12 +1,15 @@
 //! The plugin's arguments, with their help. No I/O.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::handover::Role;
+use crate::api::v1alpha1::Instant;
 
-use crate::api::v1alpha1::{Instant, Period};
+mod partners;
+
+pub use partners::*;
 
 /// Partner access: see it, decide on it, fetch its credential.
 #[derive(Debug, Parser)]
@@ -14,7 +17,7 @@ use crate::api::v1alpha1::{Instant, Period};
     name = "kubectl-wayleave",
     bin_name = "kubectl wayleave",
     version,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done in part."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done in part; of check: 0 all permitted, 1 refused, 2 can't be judged."
 )]
 pub struct Args {
     /// Flags of every command.
@@ -54,6 +57,38 @@ pub enum OutputFormat {
     Yaml,
 }
 
+const EXPLAIN_HELP: &str = "What you may not read is named, and the answer said to be incomplete.
+
+Example:
+  kubectl wayleave explain acme-reader -n payments";
+
+const CHECK_HELP: &str = "Files hold PartnerIntegrations, AccessGrants and, if need be, AccessOwners, AccessPolicies, \
+Namespaces and ClusterRoles; what is not in them comes from the cluster. With --policies nothing is asked of any cluster.
+
+Exit codes:
+  0  every grant is permitted
+  1  a grant is refused
+  2  a grant can't be judged: bad input, something unknown, or no cluster
+
+Examples:
+  kubectl wayleave check -f acme.yaml -n payments
+  kubectl wayleave check -f acme.yaml --policies policies.yaml --namespace-labels payments=partners.example/allowed=true";
+
+const DIGEST_HELP: &str =
+    "The digest covers both specs and the UIDs of the namespaces that are reached. Where the grant \
+is in the cluster, the sections that differ from it are named.
+
+Example:
+  kubectl wayleave digest -f acme.yaml -n payments --sections";
+
+const APPROVE_HELP: &str =
+    "With --file, what the files hold is shown and approved: a change that is yet to be merged. \
+With --digest, only what has this digest is approved.
+
+Examples:
+  kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'
+  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml --digest sha256:07267be4...";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -65,10 +100,17 @@ pub enum Command {
         after_help = "Example:\n  kubectl wayleave list --all-namespaces"
     )]
     List(List),
-    /// Approve a grant exactly as shown
-    #[command(
-        after_help = "Example:\n  kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'"
-    )]
+    /// Explain a grant: the verdict, approvals, each policy with each point, and what to change
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Check grants in files before they are applied
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+    /// Compute the digest of grants in files, to approve a change before it is merged
+    #[command(after_help = DIGEST_HELP)]
+    Digest(DigestOf),
+    /// Approve a grant exactly as shown, or a change of it that is yet to come
+    #[command(after_help = APPROVE_HELP)]
     Approve(Approve),
     /// Deny a grant: only approvals made later count
     #[command(after_help = "Example:\n  kubectl wayleave deny acme-reader -n payments --reason 'too broad'")]
@@ -83,6 +125,11 @@ pub enum Command {
     Stop(Stop),
     /// Owners: who leaves, who takes over, and how they come from a directory
     Owner(Owner),
+    /// Recertify an integration: show what its grants are, and keep or revoke each
+    #[command(
+        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
+    )]
+    Certify(Certify),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
     #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]
     Kubeconfig(Kubeconfig),
@@ -107,6 +154,44 @@ pub struct List {
     pub all_namespaces: bool,
 }
 
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// Name of the AccessGrant
+    pub grant: String,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// A file of YAML or JSON documents, - for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// A file of AccessPolicies; may be repeated; then nothing is asked of any cluster
+    #[arg(long, value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+    /// Labels of a namespace, such as payments=team=ledger,tier=2; may be repeated
+    #[arg(long, value_name = "NAMESPACE=KEY=VALUE,...", value_parser = namespace_labels)]
+    pub namespace_labels: Vec<(String, BTreeMap<String, String>)>,
+}
+
+/// Arguments of `digest`.
+#[derive(Debug, clap::Args)]
+pub struct DigestOf {
+    /// A file of YAML or JSON documents, - for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The UID of a namespace, in place of the cluster's word; may be repeated
+    #[arg(long, value_name = "NAMESPACE=UID", value_parser = namespace_uid)]
+    pub namespace_uid: Vec<(String, String)>,
+    /// Ask no cluster: integrations come from the files, UIDs from --namespace-uid
+    #[arg(long)]
+    pub offline: bool,
+    /// Show the hash of each section
+    #[arg(long)]
+    pub sections: bool,
+}
+
 /// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
 pub struct Approve {
@@ -118,6 +203,12 @@ pub struct Approve {
     /// Until when the approval is good, such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "RFC3339")]
     pub valid_until: Option<Instant>,
+    /// Approve only what has this digest, now or once it is merged, such as kubectl wayleave digest prints
+    #[arg(long, value_name = "SHA256", value_parser = digest)]
+    pub digest: Option<String>,
+    /// A file that holds the grant, and its integration if that changes too, as they are to be; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     /// A group of yours that you approve for; may be repeated; all of yours when left out
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
@@ -149,121 +240,39 @@ pub struct Revoke {
     pub yes: bool,
 }
 
-/// Arguments of `stop`.
+/// Arguments of `certify`.
 #[derive(Debug, clap::Args)]
-pub struct Stop {
-    /// The partner's id, as in spec.partner.id
-    #[arg(long, value_name = "ID", value_parser = line)]
-    pub partner: String,
+pub struct Certify {
+    /// Name of the PartnerIntegration
+    #[arg(required_unless_present = "from_file", conflicts_with = "from_file")]
+    pub integration: Option<String>,
     /// Why, in a sentence
-    #[arg(long, value_name = "TEXT", value_parser = line)]
-    pub reason: String,
-    /// In every namespace; so it is when no namespace is given
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub all_namespaces: bool,
-    /// Show what would be stopped, and stop nothing
+    #[arg(long, value_name = "TEXT", value_parser = line, required_unless_present = "from_file", conflicts_with = "from_file")]
+    pub reason: Option<String>,
+    /// A grant to renew; may be repeated
+    #[arg(long, value_name = "GRANT", conflicts_with = "from_file")]
+    pub keep: Vec<String>,
+    /// A grant to revoke; may be repeated
+    #[arg(long, value_name = "GRANT", conflicts_with = "from_file")]
+    pub revoke: Vec<String>,
+    /// Renew every grant that can be renewed, but for those to revoke
+    #[arg(long, conflicts_with_all = ["keep", "from_file"])]
+    pub keep_all: bool,
+    /// Recertify the integrations that a file lists, in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Until when what is renewed is good at most, such as 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "RFC3339")]
+    pub valid_until: Option<Instant>,
+    /// A group of yours that you review for; may be repeated; all of yours when left out
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Show the decisions as YAML and write none
     #[arg(long)]
     pub dry_run: bool,
-    /// How long to wait for the grants to end
-    #[arg(long, value_name = "TIME", default_value = "30s", conflicts_with = "no_wait")]
-    pub wait: Period,
-    /// Don't wait for the grants to end
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Don't ask; without a terminal nobody is asked anyway
+    /// Don't ask whether to write what was chosen
     #[arg(short, long)]
     pub yes: bool,
-}
-
-/// Arguments of `owner`.
-#[derive(Debug, clap::Args)]
-pub struct Owner {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: OwnerCommand,
-}
-
-/// The commands about owners.
-#[derive(Debug, Subcommand)]
-pub enum OwnerCommand {
-    /// List integrations whose owner leaves soon or is gone
-    #[command(after_help = "Example:\n  kubectl wayleave owner leaving --all-namespaces --within 60d")]
-    Leaving(Leaving),
-    /// Name another owner in every integration of one: as YAML for Git, or at once with --apply
-    #[command(
-        after_help = "Every approval of the grants concerned becomes void with the change; the digests that they will have are shown, so that they can be approved before.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some were handed over and some not.\n\nExamples:\n  kubectl wayleave owner handover alice dora --all-namespaces > handover.yaml\n  kubectl wayleave owner handover alice dora -n payments --role business --apply"
-    )]
-    Handover(Handover),
-    /// Fill AccessOwners from a directory's export: CSV, or a SCIM 2.0 ListResponse
-    #[command(
-        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are needed, and name or usernames. Without a name the object is called by the first username up to its '@'.\n\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2). Nothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExample:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run"
-    )]
-    Sync(Sync),
-}
-
-/// Arguments of `owner leaving`.
-#[derive(Debug, clap::Args)]
-pub struct Leaving {
-    /// Integrations of every namespace
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub all_namespaces: bool,
-    /// So far ahead
-    #[arg(long, value_name = "TIME", default_value = "30d")]
-    pub within: Period,
-}
-
-/// Arguments of `owner handover`.
-#[derive(Debug, clap::Args)]
-pub struct Handover {
-    /// Name of the AccessOwner who leaves
-    pub from: String,
-    /// Name of the AccessOwner who takes over
-    #[arg(value_parser = line)]
-    pub to: String,
-    /// Integrations of every namespace
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub all_namespaces: bool,
-    /// Only where FROM is the owner of this kind
-    #[arg(long, value_enum)]
-    pub role: Option<Role>,
-    /// Change the objects, as you, instead of printing them
-    #[arg(long)]
-    pub apply: bool,
-    /// Don't ask
-    #[arg(short, long, requires = "apply")]
-    pub yes: bool,
-}
-
-/// Arguments of `owner sync`.
-#[derive(Debug, clap::Args)]
-pub struct Sync {
-    /// The export
-    #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
-    /// What it is; by the file's name (.csv, .json) when left out
-    #[arg(long, value_enum)]
-    pub format: Option<ExportFormat>,
-    /// The directory's name: objects of other sources, and those made by hand, are left alone
-    #[arg(long, value_name = "NAME", default_value = "directory", value_parser = label)]
-    pub source: String,
-    /// Show what would change, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Set active: false for those of this source who are not in the export
-    #[arg(long)]
-    pub deactivate_missing: bool,
-    /// Don't ask
-    #[arg(short, long)]
-    pub yes: bool,
-}
-
-/// Forms of an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
-    /// CSV with a header.
-    Csv,
-    /// A SCIM 2.0 ListResponse.
-    Scim,
 }
 
 /// Arguments of `kubeconfig`.
@@ -286,17 +295,8 @@ pub struct Rotate {
     pub grant: String,
 }
 
-/// A label's value that is a DNS label too.
-fn label(text: &str) -> Result<String, String> {
-    if super::directory::is_label(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a DNS label: a-z, 0-9 and '-', at most 63 characters".to_owned())
-    }
-}
-
 /// One line of text, as the schema of a reason has it.
-fn line(text: &str) -> Result<String, String> {
+pub(super) fn line(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().count() > 256 {
         return Err("must be 1 to 256 characters, and not blanks alone".to_owned());
     }
@@ -304,6 +304,43 @@ fn line(text: &str) -> Result<String, String> {
         return Err("must be one line without control or formatting characters".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+fn digest(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    let is_digit = |digit: char| matches!(digit, '0'..='9' | 'a'..='f');
+    if digits.len() == 64 && digits.chars().all(is_digit) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be sha256: followed by 64 lower-case hexadecimal digits".to_owned())
+    }
+}
+
+/// `namespace=key=value,...`.
+fn namespace_labels(text: &str) -> Result<(String, BTreeMap<String, String>), String> {
+    let wrong = || "must be NAMESPACE=KEY=VALUE,..., such as payments=team=ledger,tier=2".to_owned();
+    let (namespace, labels) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(wrong)?;
+    let mut found = BTreeMap::new();
+    for label in labels.split(',').filter(|label| !label.is_empty()) {
+        let (key, value) = label
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(wrong)?;
+        found.insert(key.to_owned(), value.to_owned());
+    }
+    Ok((namespace.to_owned(), found))
+}
+
+/// `namespace=uid`.
+fn namespace_uid(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(name, uid)| !name.is_empty() && !uid.is_empty())
+        .map(|(name, uid)| (name.to_owned(), uid.to_owned()))
+        .ok_or_else(|| "must be NAMESPACE=UID".to_owned())
 }
 
 #[cfg(test)]
@@ -327,7 +364,38 @@ mod tests {
     }
 
     #[test]
+    fn a_certification_is_of_one_integration_with_a_reason_or_of_a_file() {
+        let parse = |words: &[&str]| Args::try_parse_from([&["kubectl-wayleave", "certify"], words].concat());
+        assert!(parse(&["acme", "--reason", "Q4"]).is_ok());
+        assert!(parse(&["acme", "--reason", "Q4", "--keep", "a", "--keep", "b", "--revoke", "c"]).is_ok());
+        assert!(parse(&["--from-file", "q4.yaml", "--dry-run"]).is_ok());
+        for wrong in [
+            &[][..],
+            &["acme"],
+            &["acme", "--from-file", "q4.yaml"],
+            &["acme", "--reason", "Q4", "--keep-all", "--keep", "a"],
+            &["--from-file", "q4.yaml", "--keep-all"],
+            &["--from-file", "q4.yaml", "--reason", "Q4"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn one_namespace_and_all_of_them_exclude_each_other() {
         assert!(Args::try_parse_from(["kubectl-wayleave", "list", "-A", "-n", "payments"]).is_err());
+    }
+
+    #[test]
+    fn labels_uids_and_digests_are_read_and_nothing_else() {
+        let (namespace, labels) = namespace_labels("payments=team=ledger,corp.example/tier=").unwrap();
+        assert_eq!((namespace.as_str(), labels.len()), ("payments", 2));
+        assert_eq!(labels["corp.example/tier"], "");
+        assert!(namespace_labels("payments=").unwrap().1.is_empty());
+        assert!(namespace_labels("payments").is_err() && namespace_labels("payments=team").is_err());
+        assert!(namespace_uid("payments=").is_err());
+        assert!(digest(&format!("sha256:{}", "0a".repeat(32))).is_ok());
+        assert!(digest(&format!("sha256:{}", "0A".repeat(32))).is_err());
+        assert!(digest("sha256:").is_err());
     }
 }

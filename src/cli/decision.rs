@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::output::escape;
 use crate::api::v1alpha1::{
     AccessDecision, AccessDecisionSpec, AccessEntry, AccessGrant, Decision, Digest, Instant, Line, Name,
-    PartnerIntegration, Principal, Rule, SubjectKind, Uid,
+    PartnerIntegration, Principal, ReviewedGrant, Rule, SubjectKind, Uid,
 };
 use crate::api::v1alpha1::{DecisionSubject, Delivery};
 use crate::domain::digest::{self, GrantDigest, TARGETS};
@@ -28,23 +28,27 @@ const GROUP_LENGTH: usize = 253;
 /// Who decides, and what about.
 #[derive(Clone, Debug)]
 pub struct Draft<'a> {
-    /// Namespace of the grant.
+    /// Namespace of the subject.
     pub namespace: &'a str,
-    /// Name of the grant.
-    pub grant: &'a str,
-    /// UID of the grant, where it is known.
+    /// Kind of the subject.
+    pub kind: SubjectKind,
+    /// Name of the subject.
+    pub name: &'a str,
+    /// UID of the subject, where it is known.
     pub uid: Option<&'a str>,
     /// The decision.
     pub decision: Decision,
     /// Digest of what was shown; for an approval.
     pub digest: Option<&'a str>,
-    /// Namespaces beyond the grant's own in which the right to decide is to be checked; for an approval.
+    /// The grants that are renewed; for a review.
+    pub grants: &'a [ReviewedGrant],
+    /// Namespaces beyond the subject's own in which the right to decide is to be checked; for an approval and a review.
     pub targets: &'a [String],
     /// The user who decides.
     pub user: &'a str,
     /// Groups of the user that the decision is made for.
     pub groups: &'a [String],
-    /// Until when an approval is good.
+    /// Until when an approval is good, or what a review renews.
     pub valid_until: Option<Instant>,
     /// Why.
     pub reason: &'a str,
@@ -55,13 +59,13 @@ pub struct Draft<'a> {
 pub fn build(draft: &Draft<'_>, now: Timestamp) -> AccessDecision {
     let spec = AccessDecisionSpec {
         subject: DecisionSubject {
-            kind: SubjectKind::AccessGrant,
-            name: draft.grant.into(),
+            kind: draft.kind,
+            name: draft.name.into(),
             uid: draft.uid.map(Uid::from),
         },
         decision: draft.decision,
         digest: draft.digest.map(Digest::from),
-        grants: None,
+        grants: (!draft.grants.is_empty()).then(|| draft.grants.to_vec()),
         target_namespaces: draft.targets.iter().map(|name| Name(name.clone())).collect(),
         decided_by: Some(draft.user.into()),
         decided_by_groups: draft.groups.iter().map(|group| Principal(group.clone())).collect(),
@@ -82,18 +86,20 @@ pub fn build(draft: &Draft<'_>, now: Timestamp) -> AccessDecision {
     }
 }
 
-/// `<grant>-<decision>-<8 digits>`; a long grant's name is cut.
+/// `<subject>-<decision>-<8 digits>`; a long subject's name is cut.
 fn name(draft: &Draft<'_>, now: Timestamp) -> String {
+    let grants: Vec<&str> = draft.grants.iter().map(|grant| grant.uid.0.as_str()).collect();
     let seed = format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}\n{}",
         draft.uid.unwrap_or_default(),
         draft.digest.unwrap_or_default(),
+        grants.join(" "),
         now.as_nanosecond()
     );
     let mut digits = hex::encode(Sha256::digest(seed.as_bytes()));
     digits.truncate(NAME_DIGITS);
     let end = format!("-{}-{digits}", verb(draft.decision));
-    let start: String = draft.grant.chars().take(NAME_LENGTH - end.len()).collect();
+    let start: String = draft.name.chars().take(NAME_LENGTH - end.len()).collect();
     format!("{}{end}", start.trim_end_matches('-'))
 }
 
@@ -166,11 +172,7 @@ pub fn digest_to_approve(
             };
             let mut sections = digest::digest(integration, grant, &BTreeMap::new()).sections;
             sections.insert(TARGETS.to_owned(), known.clone());
-            let whole = serde_json::json!({"version": digest::VERSION, "sections": sections});
-            GrantDigest {
-                digest: format!("sha256:{}", digest::hash(&whole)),
-                sections,
-            }
+            GrantDigest::of_sections(sections)
         }
     };
     match &status.digest {
@@ -249,9 +251,16 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
     let start = grant.spec.starts_at.map_or("now".to_owned(), |at| at.to_string());
     lines.push(("term", format!("{start} to {}", grant.spec.expires_at)));
     lines.push(("digest", digest.to_owned()));
+    listed(&lines)
+}
+
+/// A line for each label and value; nothing in it can take over a terminal.
+#[must_use]
+pub fn listed(lines: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (label, value) in lines {
-        let _ = writeln!(text, "  {label:<11} {}", escape(&value));
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  {label:<11} {}", escape(value));
     }
     text
 }
@@ -269,7 +278,9 @@ fn askers(integration: &PartnerIntegration, grant: &AccessGrant) -> String {
     names.join(", ")
 }
 
-fn describe_access(entry: &AccessEntry, own: &str) -> String {
+/// What an entry gives, and where; in a grant of the namespace `own`.
+#[must_use]
+pub fn describe_access(entry: &AccessEntry, own: &str) -> String {
     let mut parts: Vec<String> = entry.rules.iter().flatten().map(describe_rule).collect();
     if let Some(role) = &entry.cluster_role_ref {
         parts.push(format!("ClusterRole {}", role.name));
@@ -313,10 +324,12 @@ mod tests {
     fn draft<'a>(grant: &'a str, targets: &'a [String]) -> Draft<'a> {
         Draft {
             namespace: "payments",
-            grant,
+            kind: SubjectKind::AccessGrant,
+            name: grant,
             uid: Some(GRANT_UID),
             decision: Decision::Approve,
             digest: Some("sha256:00"),
+            grants: &[],
             targets,
             user: "dave@corp.example",
             groups: &[],

@@ -17,13 +17,19 @@ use kube::{Client, Config};
 use args::{Args, Command, Global, OutputFormat};
 
 pub mod args;
+pub mod certify;
+pub mod checked;
 pub mod command;
 pub mod decision;
 pub mod directory;
+pub mod documents;
+pub mod explanation;
 pub mod failure;
 pub mod handover;
 pub mod output;
+pub mod reader;
 pub mod stop;
+pub mod world;
 
 /// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
@@ -31,6 +37,19 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// Exit code of a command that was done in part.
 const INCOMPLETE: u8 = 3;
+/// Exit code of a check that could not be made.
+const UNJUDGED: u8 = 2;
+
+/// How a command that was carried out ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// All is well.
+    Yes,
+    /// What was asked about is refused.
+    No,
+    /// What was asked about can't be judged.
+    Unknown,
+}
 
 /// What a command reads and writes besides the cluster.
 pub struct Io<'a> {
@@ -51,17 +70,24 @@ impl Io<'_> {
     ///
     /// When the question can't be written or the answer can't be read.
     pub fn confirm(&mut self, question: &str) -> anyhow::Result<Option<bool>> {
+        let answer = self.ask(&format!("{question} [y/N]"))?;
+        Ok(answer.map(|answer| answer == "y" || answer == "yes"))
+    }
+
+    /// Asks a question; gives the answer in lower case, empty where there was none. None where nobody can be asked.
+    ///
+    /// # Errors
+    ///
+    /// When the question can't be written or the answer can't be read.
+    pub fn ask(&mut self, question: &str) -> anyhow::Result<Option<String>> {
         let Some(answers) = self.answers.as_mut() else {
             return Ok(None);
         };
-        write!(self.err, "{} [y/N] ", output::escape(question))?;
+        write!(self.err, "{} ", output::escape(question))?;
         self.err.flush()?;
         let mut answer = String::new();
         answers.read_line(&mut answer).context("reading the answer")?;
-        let answer = answer.trim();
-        Ok(Some(
-            answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"),
-        ))
+        Ok(Some(answer.trim().to_ascii_lowercase()))
     }
 }
 
@@ -107,7 +133,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .context("starting the runtime");
     let done = runtime.and_then(|runtime| runtime.block_on(dispatch(&args, &mut io)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(FAILED),
+        Ok(Answer::Unknown) => ExitCode::from(UNJUDGED),
         Err(error) => {
             let told = failure::explain(&error);
             let _ = writeln!(io.err, "error: {}", output::escape(&told.message));
@@ -116,6 +144,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::from(if error.is::<failure::Incomplete>() {
                 INCOMPLETE
+            } else if matches!(args.command, Command::Check(_)) {
+                UNJUDGED
             } else {
                 FAILED
             })
@@ -123,24 +153,36 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<()> {
-    if let Command::Version(version) = &args.command
-        && !version.server
-    {
-        return command::version::client(&args.global, io);
+async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<Answer> {
+    match &args.command {
+        Command::Version(version) if !version.server => {
+            command::version::client(&args.global, io)?;
+            return Ok(Answer::Yes);
+        }
+        Command::Check(check) if !check.policies.is_empty() => return command::check::offline(check, &args.global, io),
+        Command::Digest(digest) if digest.offline => {
+            command::digest::offline(digest, &args.global, io)?;
+            return Ok(Answer::Yes);
+        }
+        _ => {}
     }
     let session = connect(&args.global).await?;
     match &args.command {
+        Command::Check(args) => return command::check::run(args, io, &session).await,
         Command::Version(args) => command::version::run(args, io, &session).await,
         Command::List(args) => command::list::run(args, io, &session).await,
+        Command::Explain(args) => command::explain::run(args, io, &session).await,
+        Command::Digest(args) => command::digest::run(args, io, &session).await,
         Command::Approve(args) => command::approve::run(args, io, &session).await,
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
         Command::Stop(args) => command::stop::run(args, io, &session).await,
         Command::Owner(args) => command::owner::run(args, io, &session).await,
+        Command::Certify(args) => command::certify::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
-    }
+    }?;
+    Ok(Answer::Yes)
 }
 
 async fn connect(global: &Global) -> anyhow::Result<Session> {

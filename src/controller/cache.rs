@@ -17,6 +17,7 @@ use kube::runtime::watcher;
 use tokio::sync::Notify;
 
 use super::attempts::Attempts;
+use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
 use super::index::Index;
 use super::lock;
@@ -53,7 +54,7 @@ struct Senders {
 const TOLD_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Every source that must be known before anything is decided.
-pub(crate) const SOURCES: [&str; 11] = [
+pub(crate) const SOURCES: [&str; 12] = [
     "accessgrants",
     "partnerintegrations",
     "accessdecisions",
@@ -62,6 +63,7 @@ pub(crate) const SOURCES: [&str; 11] = [
     "namespaces",
     "clusterroles",
     "rolebindings",
+    "clusterrolebindings",
     "roles",
     "serviceaccounts",
     "secrets",
@@ -77,6 +79,8 @@ pub struct Cache {
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     pub(crate) cluster_roles: Store<ClusterRole>,
     pub(crate) enrolments: Enrolments,
+    /// Bindings that give partners' identities more than their grants do.
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) index: Index,
     /// An enrolment changed, or something is gone from a namespace that is left.
     pub(crate) enrolment_changed: Notify,
@@ -178,6 +182,7 @@ impl Cache {
             namespaces: writers.namespaces.as_reader(),
             cluster_roles: writers.cluster_roles.as_reader(),
             enrolments: Enrolments::default(),
+            elsewhere: Elsewhere::default(),
             index: Index::default(),
             enrolment_changed: Notify::new(),
             orphan_seen: Notify::new(),
@@ -319,6 +324,11 @@ impl Cache {
     }
 
     /// The grants for which this holds; one that can't be read is always among them.
+    /// Every grant is looked at.
+    pub(crate) fn enqueue_grants(&self) {
+        self.enqueue_where(|_| true);
+    }
+
     fn enqueue_where(&self, is_touched: impl Fn(&AccessGrant) -> bool) {
         for grant in self.grants.state() {
             if grant.0.as_ref().map_or(true, &is_touched) {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::apply::{Error, Result, secret_call};
 use super::{Context, Settings};
-use crate::api::v1alpha1::{AccessGrant, ChildRef, Instant};
+use crate::api::v1alpha1::{AccessGrant, ChildRef, Instant, LONGEST_CREDENTIAL_ID};
 use crate::domain::lifetime::{self, TokenAsk};
 use crate::plan::Minted;
 
@@ -81,7 +81,8 @@ pub(crate) async fn mint(
 /// The `jti`, by which audit events name the token. The API server is whom we have it from: no signature is checked.
 fn credential_id(token: &str) -> Option<String> {
     let decoded = jsonwebtoken::dangerous::insecure_decode::<Claims>(token);
-    decoded.ok().map(|token| token.claims.jti)
+    let id = decoded.ok().map(|token| token.claims.jti);
+    id.filter(|id| id.len() <= LONGEST_CREDENTIAL_ID)
 }
 
 fn pack(settings: &Settings, namespace: &str, token: String) -> Result<Delivery> {

@@ -1,34 +1,84 @@
 //! Tells each AccessDecision whether it counts: those about a grant when the grant was judged, all others when they or
 //! their subjects change. Does I/O.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
 use super::apply::{Result, write_status};
+use super::cache::key_of;
 use super::mapping::{self, Key};
-use super::{Context, now};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, SubjectKind};
+use super::{Context, lock, now};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, Decision, SubjectKind};
+use crate::domain::approval::ReviewOutcome;
 use crate::domain::verdict::Verdict;
-use crate::plan::decision::{Subject, plan};
+use crate::plan::decision::{Listed, Subject, plan};
 
 /// An attempt to tell that failed is repeated after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Tells the decisions about a grant what became of them.
+/// What each Review was found to do for each grant that it lists, by the decision's UID and the grant's name: one is told
+/// when all of its grants were judged.
+#[derive(Debug, Default)]
+pub(crate) struct Reviews(Mutex<HashMap<String, HashMap<String, ReviewOutcome>>>);
+
+impl Reviews {
+    /// Keeps what was found for a grant; none where it was not weighed. Whether that is news.
+    fn put(&self, review: &str, grant: &str, outcome: Option<&ReviewOutcome>) -> bool {
+        let mut all = lock(&self.0);
+        if all.get(review).and_then(|grants| grants.get(grant)) == outcome {
+            return false;
+        }
+        let grants = all.entry(review.to_owned()).or_default();
+        match outcome {
+            Some(outcome) => grants.insert(grant.to_owned(), outcome.clone()),
+            None => grants.remove(grant),
+        };
+        true
+    }
+
+    fn of(&self, review: &str) -> HashMap<String, ReviewOutcome> {
+        lock(&self.0).get(review).cloned().unwrap_or_default()
+    }
+
+    /// Forgets all but decisions of these UIDs.
+    pub(crate) fn retain(&self, uids: &HashSet<String>) {
+        lock(&self.0).retain(|uid, _| uids.contains(uid));
+    }
+}
+
+/// Tells the decisions about a grant what became of them, and keeps what Reviews of its integration did for it.
 ///
 /// # Errors
 /// The first that could not be told; the others were tried all the same.
-pub(crate) async fn settle(context: &Context, decisions: &[&AccessDecision], verdict: &Verdict) -> Result<()> {
-    let of_grant = decisions
-        .iter()
-        .filter(|it| it.spec.subject.kind == SubjectKind::AccessGrant);
+pub(crate) async fn settle(
+    context: &Context,
+    grant: &AccessGrant,
+    decisions: &[&AccessDecision],
+    verdict: &Verdict,
+) -> Result<()> {
     let mut outcome = Ok(());
-    for decision in of_grant {
-        outcome = outcome.and(tell(context, decision, Subject::Grant(Some(&verdict.decisions))).await);
+    for decision in decisions {
+        match (decision.spec.subject.kind, decision.spec.decision) {
+            (SubjectKind::AccessGrant, _) => {
+                outcome = outcome.and(tell(context, decision, Subject::Grant(Some(&verdict.decisions))).await);
+            }
+            (SubjectKind::PartnerIntegration, Decision::Review) => {
+                let found = verdict.reviews.get(&decision.name_any());
+                let uid = decision.uid().unwrap_or_default();
+                // What has lapsed is told anew, and nothing but the time made it so.
+                let is_over = matches!(found, Some(ReviewOutcome::Renewed(until)) if now() >= *until);
+                if context.reviews.put(&uid, &grant.name_any(), found) || is_over {
+                    context.cache.enqueue_decision(key_of(*decision));
+                }
+            }
+            (SubjectKind::PartnerIntegration, _) => {}
+        }
     }
     outcome
 }
@@ -66,6 +116,28 @@ async fn look(context: &Context, decision: &AccessDecision) -> Result<()> {
         SubjectKind::PartnerIntegration => match cache.integrations.get(&ObjectRef::new(&key.1).within(&key.0)) {
             None => tell(context, decision, Subject::Missing).await,
             Some(integration) if integration.0.is_err() => tell(context, decision, Subject::Unreadable).await,
+            Some(_) if decision.spec.decision == Decision::Review => {
+                let outcomes = context.reviews.of(&decision.uid().unwrap_or_default());
+                let entries = decision.spec.grants.iter().flatten();
+                let grants: Vec<_> = entries
+                    .map(|entry| {
+                        let grant = ObjectRef::new(&entry.name.0).within(&key.0);
+                        (entry.name.0.as_str(), cache.grants.get(&grant))
+                    })
+                    .collect();
+                let listed: Vec<(&str, Listed<'_>)> = grants
+                    .iter()
+                    .map(|(name, grant)| {
+                        let listed = match grant.as_ref().map(|grant| &grant.0) {
+                            None => Listed::Missing,
+                            Some(Err(_)) => Listed::Unreadable,
+                            Some(Ok(grant)) => Listed::There(grant, outcomes.get(*name)),
+                        };
+                        (*name, listed)
+                    })
+                    .collect();
+                tell(context, decision, Subject::Reviewed(&listed)).await
+            }
             Some(_) => {
                 let grants = cache.grants_of(&key);
                 let grants: Vec<&AccessGrant> = grants.iter().filter_map(|it| it.0.as_ref().ok()).collect();

@@ -15,7 +15,7 @@ use super::cache::Guarded;
 use super::observe::{Judgement, World, is_within_reach, reached};
 use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
 use crate::api::conditions::Reason;
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, SubjectKind};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions;
 use crate::domain::verdict::Verdict;
@@ -52,7 +52,7 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         return Ok(Action::requeue(NOT_LEADING));
     }
     let done = act(context, &world, &judgement).await;
-    let settled = decision::settle(context, &world.decisions(), &judgement.verdict).await;
+    let settled = decision::settle(context, &world.grant, &world.decisions(), &judgement.verdict).await;
     unanswered.and(settled).and(done)
 }
 
@@ -226,17 +226,18 @@ async fn say(context: &Context, grant: &AccessGrant, status: &AccessGrantStatus)
 
 /// Asks the API server about deciders who are yet to be confirmed, in every namespace that the grant reaches.
 async fn confirm(context: &Context, world: &World, unconfirmed: &BTreeSet<String>) -> Result<()> {
+    let grant = world.grant.uid().unwrap_or_default();
     for decision in world.decisions() {
         let uid = decision.uid().unwrap_or_default();
         if unconfirmed.contains(&uid) {
             let answer = ask(context, &world.grant, decision).await?;
-            lock(&context.confirmations).insert(uid, (answer, now()));
+            lock(&context.confirmations).insert((uid, grant.clone()), (answer, now()));
         }
     }
     Ok(())
 }
 
-/// Whether a decider may approve in every namespace that the grant lies in or reaches.
+/// Whether a decider may approve the grant, or review its integration, in every namespace that the grant lies in or reaches.
 async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) -> apply::Result<Confirmation> {
     let user = decision
         .spec
@@ -244,6 +245,10 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
         .as_ref()
         .map(|user| user.0.clone())
         .unwrap_or_default();
+    let (verb, resource) = match decision.spec.subject.kind {
+        SubjectKind::AccessGrant => ("approve", "accessgrants"),
+        SubjectKind::PartnerIntegration => ("review", "partnerintegrations"),
+    };
     for namespace in reached(grant) {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
@@ -258,11 +263,11 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
                 ),
                 resource_attributes: Some(ResourceAttributes {
                     namespace: Some(namespace.clone()),
-                    verb: Some("approve".to_owned()),
+                    verb: Some(verb.to_owned()),
                     group: Some(crate::api::GROUP.to_owned()),
-                    resource: Some("accessgrants".to_owned()),
+                    resource: Some(resource.to_owned()),
                     subresource: Some("approval".to_owned()),
-                    name: Some(grant.name_any()),
+                    name: Some(decision.spec.subject.name.0.clone()),
                     ..ResourceAttributes::default()
                 }),
                 ..SubjectAccessReviewSpec::default()
@@ -274,7 +279,7 @@ async fn ask(context: &Context, grant: &AccessGrant, decision: &AccessDecision) 
         let answer = apply::call("asking about a decider", api.create(&params, &review)).await?;
         if !answer.status.is_some_and(|status| status.allowed) {
             return Ok(Confirmation::Refused(format!(
-                "{user} may not approve in namespace {namespace}"
+                "{user} may not {verb} in namespace {namespace}"
             )));
         }
     }

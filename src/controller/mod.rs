@@ -6,6 +6,7 @@ mod attempts;
 pub(crate) mod cache;
 mod credential;
 mod decision;
+mod elsewhere;
 mod enrolments;
 mod events;
 mod grant;
@@ -74,8 +75,9 @@ pub struct Context {
     pub(crate) integrations_pace: integration::Pace,
     pub(crate) decisions_written: Written<AccessDecision>,
     pub(crate) events: Events,
-    /// What the API server answered about deciders, and when, by the decision's UID.
-    pub(crate) confirmations: Mutex<HashMap<String, (Confirmation, Instant)>>,
+    /// What the API server answered about deciders, and when, by the UIDs of decision and grant.
+    pub(crate) confirmations: Mutex<HashMap<(String, String), (Confirmation, Instant)>>,
+    pub(crate) reviews: decision::Reviews,
     pub(crate) probe: probe::Probe,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) metrics: Metrics,
@@ -112,7 +114,8 @@ impl Context {
                 .collect(),
         );
         self.decisions_written.retain(&decisions);
-        lock(&self.confirmations).retain(|uid, _| decisions.contains(uid));
+        lock(&self.confirmations).retain(|(decision, grant), _| decisions.contains(decision) && grants.contains(grant));
+        self.reviews.retain(&decisions);
         let integrations = uids(self.cache.integrations.state().iter().map(|it| it.uid()).collect());
         self.integrations_written.retain(&integrations);
         self.integrations_pace.retain(&integrations);
@@ -180,6 +183,7 @@ impl Operator {
             decisions_written: Written::default(),
             events: Events::new(self.client.clone(), &self.identity),
             confirmations: Mutex::default(),
+            reviews: decision::Reviews::default(),
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
             metrics: self.metrics.clone(),

@@ -8,15 +8,14 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::cache::{Cache, Guarded, by_name};
 use super::{Context, lock, mapping, now};
-use crate::api::conditions::types;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
 };
 use crate::domain::approval::Confirmation;
 use crate::domain::permission;
-use crate::domain::verdict::{Facts, Namespace, Verdict, decide};
-use crate::plan::{Child, Observed, Plan, plan};
+use crate::domain::verdict::{self, Facts, Namespace, Verdict, decide};
+use crate::plan::{Child, Observed, Plan, plan, rotation_asked};
 
 /// After so many seconds the API server is asked again about a decider whom it refused.
 const ASK_AGAIN: i64 = 60;
@@ -32,6 +31,7 @@ pub(crate) struct World {
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
+    other_rights: Option<String>,
     pub(crate) observed: Observed,
 }
 
@@ -69,6 +69,7 @@ impl World {
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
+            other_rights: other_rights(cache, &grant),
             observed,
             grant,
         };
@@ -103,7 +104,7 @@ impl World {
         let owners = by_name(&self.owners);
         let decisions = self.decisions();
         let policies: Vec<&AccessPolicy> = self.policies.iter().filter_map(|it| it.0.as_ref().ok()).collect();
-        let confirmations = confirmations(context, &decisions);
+        let confirmations = confirmations(context, &self.grant, &decisions);
         let seen = context.probe.seen();
         let reserved = context.reserved_namespaces();
         let at = now();
@@ -122,6 +123,7 @@ impl World {
             earlier_siblings: self.earlier_siblings,
             admission_proved: seen.proved,
             proofs: seen.proofs.as_deref(),
+            other_rights: self.other_rights.as_deref(),
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);
@@ -131,13 +133,18 @@ impl World {
 }
 
 /// The answers about deciders that were asked for already. A no is asked for again after a while: rights are given, too.
-fn confirmations(context: &Context, decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation> {
+fn confirmations(
+    context: &Context,
+    grant: &AccessGrant,
+    decisions: &[&AccessDecision],
+) -> BTreeMap<String, Confirmation> {
     let known = lock(&context.confirmations);
+    let grant = grant.uid().unwrap_or_default();
     let still_holds = |(answer, at): &(Confirmation, Instant)| {
         *answer == Confirmation::Allowed || now().seconds_since(*at) < ASK_AGAIN
     };
     let uids = decisions.iter().filter_map(|decision| decision.metadata.uid.as_ref());
-    let answers = uids.filter_map(|uid| known.get(uid).map(|answer| (uid, answer)));
+    let answers = uids.filter_map(|uid| Some((uid, known.get(&(uid.clone(), grant.clone()))?)));
     let answers = answers.filter(|(_, answer)| still_holds(answer));
     answers
         .map(|(uid, (answer, _))| (uid.clone(), answer.clone()))
@@ -177,7 +184,10 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         beyond_reach,
         delivery_known,
         finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
-        rotate_requested: grant.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+        rotate_requested: grant
+            .annotations()
+            .get(ANNOTATION_ROTATE_REQUESTED_AT)
+            .map(|annotation| rotation_asked(annotation)),
     }
 }
 
@@ -201,14 +211,16 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
     Some((name.to_owned(), namespace))
 }
 
-/// Active grants of the same integration that are older, or as old and first by UID.
+/// What the identity of a grant, or any that it may get, has beside it.
+fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
+    let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
+    cache
+        .elsewhere
+        .of(identity.map_or("", |identity| &identity.service_account))
+}
+
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
-    let rank = |it: &AccessGrant| (it.metadata.creation_timestamp.as_ref().map(|time| time.0), it.uid());
-    let is_active = |it: &AccessGrant| {
-        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
-        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
-    };
     let siblings = cache.grants_of(&mapping::integration_of(grant));
     let siblings = siblings.iter().filter_map(|it| it.0.as_ref().ok());
-    siblings.filter(|it| is_active(it) && rank(it) < rank(grant)).count()
+    verdict::earlier_siblings(grant, siblings)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::utils::Backoff;
@@ -20,6 +20,7 @@ use super::enrolments::Enrolment;
 use super::{Settings, lock};
 use crate::api::names::LABEL_MANAGED;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
+use crate::domain::elsewhere::OtherRights;
 use crate::domain::names::is_anchor;
 use crate::plan::children::{binding_content, role_content};
 
@@ -130,8 +131,23 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
     let mut begun = 0;
     let config = watcher::Config::default();
     let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut RoleBinding| {}));
-    let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>| {
+    let other_rights = |binding: &RoleBinding| {
+        let namespace = binding.namespace();
+        let subjects = binding.subjects.as_deref().unwrap_or_default();
+        let name = binding.name_any();
+        OtherRights::of(
+            namespace.as_deref(),
+            &name,
+            &binding.role_ref,
+            subjects,
+            &settings.identities,
+        )
+    };
+    let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>, rights: Option<OtherRights>| {
         let namespace = binding.namespace().unwrap_or_default();
+        if cache.elsewhere.namespaced.put(&namespace, &binding.name_any(), rights) {
+            cache.enqueue_grants();
+        }
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
             cache.enqueue_touching_namespace(&namespace);
             cache.enrolment_changed.notify_one();
@@ -142,6 +158,7 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             watcher::Event::Init => {
                 begun = cache.index.begin();
                 cache.enrolments.begin();
+                cache.elsewhere.namespaced.begin();
             }
             watcher::Event::InitApply(binding) if is_reserved(&binding) => {
                 let content = binding_content(&binding);
@@ -151,9 +168,14 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
                 if let Some(enrolment) = Enrolment::of(&binding, &settings) {
                     cache.enrolments.listed(enrolment);
                 }
+                if let Some(rights) = other_rights(&binding) {
+                    cache.elsewhere.namespaced.listed(rights);
+                }
             }
             watcher::Event::InitDone => {
                 cache.enrolments.complete();
+                // Whoever hears of the listing looks at every grant.
+                cache.elsewhere.namespaced.complete();
                 cache.synced(SOURCE, begun);
                 cache.listed(SOURCE);
             }
@@ -161,9 +183,51 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
                 let content = binding_content(&binding);
                 seen(&cache, SOURCE, ChildKind::RoleBinding, &binding, content);
             }
-            watcher::Event::Apply(binding) => changed(&cache, &binding, Enrolment::of(&binding, &settings)),
+            watcher::Event::Apply(binding) => {
+                let enrolment = Enrolment::of(&binding, &settings);
+                changed(&cache, &binding, enrolment, other_rights(&binding));
+            }
             watcher::Event::Delete(binding) if is_reserved(&binding) => went(&cache, ChildKind::RoleBinding, &binding),
-            watcher::Event::Delete(binding) => changed(&cache, &binding, None),
+            watcher::Event::Delete(binding) => changed(&cache, &binding, None, None),
+        }
+    }
+}
+
+/// ClusterRoleBindings are nothing of ours; they may reach partners' identities all the same.
+async fn follow_cluster_bindings(api: Api<ClusterRoleBinding>, cache: Arc<Cache>, identities: String) {
+    const SOURCE: &str = "clusterrolebindings";
+    let found = &cache.elsewhere.cluster;
+    let mut begun = 0;
+    let config = watcher::Config::default();
+    let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut ClusterRoleBinding| {}));
+    let rights = |binding: &ClusterRoleBinding| {
+        let subjects = binding.subjects.as_deref().unwrap_or_default();
+        OtherRights::of(None, &binding.name_any(), &binding.role_ref, subjects, &identities)
+    };
+    while let Some(event) = events.next().await {
+        let is_news = match event {
+            watcher::Event::Init => {
+                begun = cache.index.begin();
+                found.begin();
+                false
+            }
+            watcher::Event::InitApply(binding) => {
+                if let Some(rights) = rights(&binding) {
+                    found.listed(rights);
+                }
+                false
+            }
+            watcher::Event::InitDone => {
+                found.complete();
+                cache.synced(SOURCE, begun);
+                cache.listed(SOURCE);
+                false
+            }
+            watcher::Event::Apply(binding) => found.put("", &binding.name_any(), rights(&binding)),
+            watcher::Event::Delete(binding) => found.put("", &binding.name_any(), None),
+        };
+        if is_news {
+            cache.enqueue_grants();
         }
     }
 }
@@ -290,6 +354,8 @@ impl Cache {
             |cache, object, _| cache.touch_cluster_role(object),
         ));
         tasks.spawn(follow_bindings(Api::all(all()), cache(), settings.clone()));
+        let identities = settings.identities.clone();
+        tasks.spawn(follow_cluster_bindings(Api::all(all()), cache(), identities));
         let plain = watcher::Config::default;
         let roles = Api::<Role>::all(all());
         let role = |it: &Role| is_reserved(it).then(|| (ChildKind::Role, role_content(it)));

@@ -7,9 +7,11 @@
 
 mod counted;
 mod lines;
+mod review;
 mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use counted::unweighed;
-pub use standing::{Confirmation, Question, Standing, consider};
+pub use review::ReviewOutcome;
+pub use standing::{Confirmation, Objection, Question, Standing, consider};

@@ -121,6 +121,10 @@ mod tests {
             valid_until: at("2027-03-01T00:00:00Z"),
             digest: String::new(),
             owner_uids: vec![owner.to_owned()],
+            review_due: None,
+            renewed_by: Vec::new(),
+            unrenewed: None,
+            reviews_forgotten: None,
         };
         grant.status = Some(AccessGrantStatus {
             approvals: vec![approval],

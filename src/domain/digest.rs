@@ -36,6 +36,16 @@ pub struct GrantDigest {
 }
 
 impl GrantDigest {
+    /// Of the hashes of all sections.
+    #[must_use]
+    pub fn of_sections(sections: BTreeMap<String, String>) -> Self {
+        let whole = serde_json::json!({"version": VERSION, "sections": sections});
+        Self {
+            digest: format!("sha256:{}", hash(&whole)),
+            sections,
+        }
+    }
+
     /// Names of the sections that differ from an earlier digest's.
     #[must_use]
     pub fn changed_since(&self, earlier: &BTreeMap<String, String>) -> Vec<String> {
@@ -74,11 +84,7 @@ pub fn digest(
         }
     }
     sections.insert(TARGETS.to_owned(), hash(&to_value(targets)));
-    let whole = serde_json::json!({"version": VERSION, "sections": sections});
-    GrantDigest {
-        digest: format!("sha256:{}", hash(&whole)),
-        sections,
-    }
+    GrantDigest::of_sections(sections)
 }
 
 /// SHA-256 of a value's canonical form, in hexadecimal digits.

@@ -5,6 +5,7 @@ pub mod approval;
 pub mod closing;
 pub mod conditions;
 pub mod digest;
+pub mod elsewhere;
 pub mod lifetime;
 pub mod names;
 pub mod ownership;

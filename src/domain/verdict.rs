@@ -11,11 +11,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::admission::Proofs;
-use super::approval::Confirmation;
+use super::approval::{Confirmation, ReviewOutcome};
 use super::conditions::Desired;
 use super::ownership::Owners;
 use super::policy::Terms;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
 };
@@ -66,6 +66,8 @@ pub struct Facts<'a> {
     pub admission_proved: bool,
     /// When it would have; none where that is yet to be read.
     pub proofs: Option<&'a Proofs>,
+    /// What the identity may do beside its grant, in words.
+    pub other_rights: Option<&'a str>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
 }
@@ -79,6 +81,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Every reason in words, the primary one first.
     pub message: String,
+    /// Every reason against access by itself, the primary one first.
+    pub against: Vec<(Reason, String)>,
     /// The Approved condition.
     pub approved: Desired,
     /// What status must remember.
@@ -91,8 +95,30 @@ pub struct Verdict {
     pub not_counted: BTreeMap<String, String>,
     /// The Counted condition of each decision on the grant itself, by the decision's name.
     pub decisions: BTreeMap<String, Desired>,
+    /// What each Review that lists the grant did for it, by the decision's name.
+    pub reviews: BTreeMap<String, ReviewOutcome>,
     /// The next instant at which the answer can change by itself.
     pub next_change: Option<Instant>,
+}
+
+/// How many of these grants are active, of the same integration, and older than `grant`, or as old and first by UID.
+#[must_use]
+pub fn earlier_siblings<'a>(grant: &AccessGrant, all: impl IntoIterator<Item = &'a AccessGrant>) -> usize {
+    let rank = |it: &AccessGrant| {
+        let created = it.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created, it.metadata.uid.clone())
+    };
+    let is_sibling = |it: &AccessGrant| {
+        it.metadata.namespace == grant.metadata.namespace && it.spec.integration_ref == grant.spec.integration_ref
+    };
+    let is_active = |it: &AccessGrant| {
+        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+    };
+    let earlier = all
+        .into_iter()
+        .filter(|it| is_sibling(it) && is_active(it) && rank(it) < rank(grant));
+    earlier.count()
 }
 
 /// Whether access should exist.

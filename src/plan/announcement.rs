@@ -5,7 +5,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::conditions::{Reason, types};
+use super::recertification;
+use crate::api::conditions::{Reason, review, types};
 use crate::api::v1alpha1::{AccessGrantStatus, PartnerIntegrationStatus};
 use crate::domain::conditions::find;
 use crate::domain::text::{bounded, escape};
@@ -68,7 +69,31 @@ pub fn of_grant(before: Option<&AccessGrantStatus>, after: &AccessGrantStatus) -
 pub fn of_integration(
     before: Option<&PartnerIntegrationStatus>,
     after: &PartnerIntegrationStatus,
-) -> Option<Announcement> {
+) -> Vec<Announcement> {
+    let told = [readiness(before, after), reviewed(before, after)];
+    told.into_iter().flatten().collect()
+}
+
+/// Each step towards the end of a review's term, and that a review took it back.
+fn reviewed(before: Option<&PartnerIntegrationStatus>, after: &PartnerIntegrationStatus) -> Option<Announcement> {
+    let now = find(&after.conditions, types::REVIEW_CURRENT)?;
+    let was = before.and_then(|before| find(&before.conditions, types::REVIEW_CURRENT));
+    if !recertification::is_news(was.map(|was| was.reason.as_str()), &now.reason) {
+        return None;
+    }
+    let due = after
+        .next_review_at
+        .map_or_else(|| "Nothing".to_owned(), |due| due.to_string());
+    Some(Announcement {
+        warning: [review::DUE_IN_1_DAY, review::OVERDUE, review::LAPSED].contains(&now.reason.as_str()),
+        reason: format!("Review{}", now.reason),
+        // Two reviews that are due are two things to do.
+        action: format!("RemindOf{due}"),
+        note: note(now),
+    })
+}
+
+fn readiness(before: Option<&PartnerIntegrationStatus>, after: &PartnerIntegrationStatus) -> Option<Announcement> {
     let now = find(&after.conditions, types::READY)?;
     let was = before.and_then(|before| find(&before.conditions, types::READY));
     if was.is_some_and(|was| was.reason == now.reason) {
@@ -308,7 +333,7 @@ mod tests {
             ..PartnerIntegrationStatus::default()
         };
         let (sound, gone) = (status("True", "InForce"), status("False", "OwnerRemoved"));
-        let told = of_integration(Some(&sound), &gone).unwrap();
+        let told = of_integration(Some(&sound), &gone).pop().unwrap();
         assert_eq!(
             (
                 told.warning,
@@ -318,7 +343,48 @@ mod tests {
             ),
             (true, "OwnerRemoved", "JudgeGeneration2", "why")
         );
-        assert!(!of_integration(None, &sound).unwrap().warning);
-        assert_eq!(of_integration(Some(&gone), &gone), None);
+        assert!(!of_integration(None, &sound)[0].warning);
+        assert_eq!(of_integration(Some(&gone), &gone), []);
+    }
+
+    #[test]
+    fn each_step_of_a_review_is_told_once_and_what_is_as_it_should_be_is_not() {
+        let status = |reason: &'static str| PartnerIntegrationStatus {
+            conditions: conditions::merge(
+                &[],
+                vec![Desired::new(types::REVIEW_CURRENT, "True", reason, "why")],
+                Some(1),
+                at(NOW),
+            ),
+            next_review_at: Some(at("2027-03-01T00:00:00Z")),
+            ..PartnerIntegrationStatus::default()
+        };
+        let said = |from: Option<&'static str>, to| {
+            let from = from.map(status);
+            let told = of_integration(from.as_ref(), &status(to));
+            told.into_iter().map(|it| (it.warning, it.reason)).collect::<Vec<_>>()
+        };
+        let one = |warning, reason: &str| vec![(warning, reason.to_owned())];
+        assert_eq!(said(None, review::CURRENT), []);
+        assert_eq!(said(Some(review::NOTHING_DUE), review::CURRENT), []);
+        assert_eq!(said(Some(review::CURRENT), review::NOTHING_DUE), []);
+        assert_eq!(
+            said(Some(review::CURRENT), review::DUE_IN_14_DAYS),
+            one(false, "ReviewDueIn14Days")
+        );
+        assert_eq!(said(Some(review::DUE_IN_14_DAYS), review::DUE_IN_14_DAYS), []);
+        assert_eq!(
+            said(Some(review::DUE_IN_7_DAYS), review::DUE_IN_1_DAY),
+            one(true, "ReviewDueIn1Day")
+        );
+        assert_eq!(
+            said(Some(review::DUE_IN_1_DAY), review::OVERDUE),
+            one(true, "ReviewOverdue")
+        );
+        assert_eq!(said(Some(review::OVERDUE), review::LAPSED), one(true, "ReviewLapsed"));
+        assert_eq!(said(Some(review::LAPSED), review::CURRENT), one(false, "ReviewCurrent"));
+        assert_eq!(said(None, review::OVERDUE), one(true, "ReviewOverdue"));
+        let told = of_integration(None, &status(review::OVERDUE)).pop().unwrap();
+        assert_eq!(told.action, "RemindOf2027-03-01T00:00:00Z");
     }
 }

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::api::conditions::{Reason, counted, types};
 use crate::api::v1alpha1::{AccessDecision, AccessDecisionStatus, AccessGrant, Decision, Instant};
+use crate::domain::approval::ReviewOutcome;
 use crate::domain::conditions::{self, Desired};
+use crate::domain::text::bounded;
 
 /// The most names of grants in one message.
 const MOST_NAMES: usize = 10;
+/// The longest message, in bytes: the API server takes 32 Ki.
+const LONGEST_MESSAGE: usize = 30_000;
 
 /// What a decision is about, as far as it can be found.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,19 @@ pub enum Subject<'a> {
     Grant(Option<&'a BTreeMap<String, Desired>>),
     /// An integration, with the grants that hang on it.
     Integration(&'a [&'a AccessGrant]),
+    /// An integration that was reviewed, with the grants that the Review lists, by name.
+    Reviewed(&'a [(&'a str, Listed<'a>)]),
+}
+
+/// A grant that a Review lists.
+#[derive(Clone, Copy, Debug)]
+pub enum Listed<'a> {
+    /// Nothing of its name is there.
+    Missing,
+    /// It is there and can't be read.
+    Unreadable,
+    /// It is there, with what the Review was found to do for it; none where that is yet to be weighed.
+    There(&'a AccessGrant, Option<&'a ReviewOutcome>),
 }
 
 /// The status that a decision should have; none while there is nothing new to say.
@@ -30,6 +47,7 @@ pub fn plan(decision: &AccessDecision, subject: Subject<'_>, now: Instant) -> Op
         Subject::Unreadable => of_unreadable(decision),
         Subject::Grant(weighed) => weighed?.get(decision.metadata.name.as_deref()?)?.clone(),
         Subject::Integration(grants) => of_integration(decision, grants),
+        Subject::Reviewed(listed) => reviewed(decision, listed, now)?,
     };
     let before = decision.status.clone().unwrap_or_default();
     let conditions = conditions::merge(&before.conditions, vec![desired], decision.metadata.generation, now);
@@ -62,10 +80,6 @@ fn of_unreadable(decision: &AccessDecision) -> Desired {
 }
 
 fn of_integration(decision: &AccessDecision, grants: &[&AccessGrant]) -> Desired {
-    if decision.spec.decision == Decision::Review {
-        let message = "reviews are not evaluated yet: approve again before the approvals lapse";
-        return told("Unknown", counted::NOT_EVALUATED, message.to_owned());
-    }
     // What one grant has outdone holds for all others, those to come among them.
     let mut outdone: Vec<&str> = grants
         .iter()
@@ -83,6 +97,79 @@ fn of_integration(decision: &AccessDecision, grants: &[&AccessGrant]) -> Desired
         }
     }
     told("True", counted::STANDS, message)
+}
+
+/// What became of each grant that a Review lists; none while one of them is yet to be weighed.
+fn reviewed(decision: &AccessDecision, listed: &[(&str, Listed<'_>)], now: Instant) -> Option<Desired> {
+    if listed.is_empty() {
+        let message = "it lists no grant, and renews none".to_owned();
+        return Some(told("False", counted::NOTHING_TO_RENEW, message));
+    }
+    let fates = listed
+        .iter()
+        .map(|(name, grant)| Some((*name, fate(decision, *grant, now)?)))
+        .collect::<Option<Vec<_>>>()?;
+    let of_status = |status: &str| fates.iter().filter(|(_, fate)| fate.status == status).count();
+    let (renewed, unconfirmed) = (of_status("True"), of_status("Unknown"));
+    let first = fates.first().map_or("", |(_, fate)| fate.reason);
+    let are_alike = fates.iter().all(|(_, fate)| fate.reason == first);
+    let (status, reason) = match (renewed, unconfirmed) {
+        (renewed, _) if renewed == fates.len() => ("True", counted::COUNTED),
+        (1.., _) => ("True", counted::PARTLY_COUNTED),
+        (0, 1..) => ("Unknown", counted::UNCONFIRMED),
+        (0, 0) if are_alike => ("False", first),
+        (0, 0) => ("False", counted::NOTHING_TO_RENEW),
+    };
+    let words: Vec<String> = fates
+        .iter()
+        .map(|(name, fate)| format!("{name}: {}", fate.words))
+        .collect();
+    Some(told(status, reason, bounded(words.join("; "), LONGEST_MESSAGE)))
+}
+
+/// What became of one grant.
+struct Fate {
+    status: &'static str,
+    reason: &'static str,
+    words: String,
+}
+
+fn fate(decision: &AccessDecision, grant: Listed<'_>, now: Instant) -> Option<Fate> {
+    let fate = |status, reason, words: String| Some(Fate { status, reason, words });
+    let integration = &decision.spec.subject.name;
+    match grant {
+        Listed::Missing => {
+            let words = "no AccessGrant of this name is in this namespace".to_owned();
+            fate("False", counted::SUBJECT_MISSING, words)
+        }
+        Listed::Unreadable => fate(
+            "False",
+            counted::SUBJECT_UNREADABLE,
+            "it can't be read: mend it".to_owned(),
+        ),
+        Listed::There(grant, _) if grant.spec.integration_ref.name != *integration => {
+            let words = format!(
+                "it hangs on another PartnerIntegration, {}",
+                grant.spec.integration_ref.name
+            );
+            fate("False", counted::SUBJECT_MISSING, words)
+        }
+        Listed::There(_, weighed) => match weighed? {
+            ReviewOutcome::Renewed(until) if now < *until => {
+                fate("True", counted::COUNTED, format!("renewed until {until}"))
+            }
+            ReviewOutcome::Renewed(until) => {
+                fate("False", counted::LAPSED, format!("what it renewed lapsed at {until}"))
+            }
+            ReviewOutcome::Unconfirmed => {
+                let words = "the API server is yet to be asked whether the reviewer may review".to_owned();
+                fate("Unknown", counted::UNCONFIRMED, words)
+            }
+            ReviewOutcome::Nothing(objection) => {
+                fate("False", objection.reason, format!("not renewed, {}", objection.words))
+            }
+        },
+    }
 }
 
 /// Whether the grant took note of the decision and was approved anew since.
@@ -116,6 +203,7 @@ fn told(status: &'static str, reason: &'static str, message: String) -> Desired 
 mod tests {
     use super::*;
     use crate::api::v1alpha1::{AccessGrantStatus, SubjectKind};
+    use crate::domain::approval::Objection;
     use crate::domain::fixtures::{at, decision, grant};
 
     const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
@@ -201,9 +289,59 @@ mod tests {
         assert!(!message.contains("anew"), "no grant took note of a Deny: {message}");
     }
 
+    fn of_review(listed: &[(&str, Listed<'_>)]) -> (String, String, String) {
+        told(&of_integration("Review"), Subject::Reviewed(listed))
+    }
+
     #[test]
-    fn a_review_is_said_not_to_be_evaluated() {
-        let (status, reason, _) = told(&of_integration("Review"), Subject::Integration(&[]));
-        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "NotEvaluated"));
+    fn a_review_is_told_what_became_of_each_grant_that_it_lists() {
+        let grant = grant();
+        let until = ReviewOutcome::Renewed(at("2027-03-01T00:00:00Z"));
+        let renewed = Listed::There(&grant, Some(&until));
+        let (status, reason, message) = of_review(&[("reader", renewed)]);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "Counted"));
+        assert_eq!(message, "reader: renewed until 2027-03-01T00:00:00Z");
+
+        let own = Objection::new(counted::OWN_REQUEST, "carol requested this");
+        let own = ReviewOutcome::Nothing(own);
+        let not = Listed::There(&grant, Some(&own));
+        let (status, reason, message) = of_review(&[("reader", renewed), ("writer", not), ("gone", Listed::Missing)]);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "PartlyCounted"));
+        assert!(
+            message.contains("writer: not renewed, carol requested this; gone: no AccessGrant"),
+            "{message}"
+        );
+        let (status, reason, _) = of_review(&[("writer", not), ("writer", not)]);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "OwnRequest"), "all alike");
+        let (_, reason, _) = of_review(&[("writer", not), ("other", Listed::Unreadable)]);
+        assert_eq!(reason, "NothingToRenew");
+
+        let mut elsewhere = grant.clone();
+        elsewhere.spec.integration_ref.name = "another".into();
+        let (_, _, message) = of_review(&[("reader", Listed::There(&elsewhere, None))]);
+        assert!(message.contains("another PartnerIntegration, another"), "{message}");
+    }
+
+    #[test]
+    fn a_review_waits_for_every_grant_to_be_weighed_and_says_when_its_time_is_over() {
+        let grant = grant();
+        let until = ReviewOutcome::Renewed(at(NOW));
+        let (renewed, unweighed) = (Listed::There(&grant, Some(&until)), Listed::There(&grant, None));
+        let review = of_integration("Review");
+        let listed = [("reader", renewed), ("writer", unweighed)];
+        assert_eq!(plan(&review, Subject::Reviewed(&listed), at(NOW)), None);
+        assert_eq!(of_review(&[("reader", renewed)]).1, "Lapsed");
+        let yet = Listed::There(&grant, Some(&ReviewOutcome::Unconfirmed));
+        let (status, reason, _) = of_review(&[("reader", renewed), ("writer", yet)]);
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "Unconfirmed"));
+        assert_eq!(of_review(&[]).1, "NothingToRenew");
+    }
+
+    #[test]
+    fn what_a_review_is_told_fits_whatever_it_lists() {
+        let grant = grant();
+        let long = ReviewOutcome::Nothing(Objection::new(counted::OWN_REQUEST, "x".repeat(1_000)));
+        let listed = [("reader", Listed::There(&grant, Some(&long))); 64];
+        assert!(of_review(&listed).2.len() <= LONGEST_MESSAGE);
     }
 }

@@ -1,9 +1,9 @@
-//! The status of a PartnerIntegration: whether it can carry grants, and how many it does. Pure: no I/O, no clock, no
-//! randomness.
+//! The status of a PartnerIntegration: whether it can carry grants, how many it does, and when they are to be reviewed.
+//! Pure: no I/O, no clock, no randomness.
 
 pub mod owners;
 
-use super::LOOK_AGAIN;
+use super::{LOOK_AGAIN, recertification};
 use crate::api::conditions::{Reason, integration as words, types};
 use crate::api::v1alpha1::{
     AccessGrant, GrantCount, Instant, IntegrationSummary, PartnerIntegration, PartnerIntegrationStatus,
@@ -26,11 +26,14 @@ pub struct Plan {
 pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&AccessGrant], now: Instant) -> Plan {
     let before = integration.status.clone().unwrap_or_default();
     let generation = integration.metadata.generation;
-    let grants = count(integration, grants);
+    let own: Vec<&AccessGrant> = grants.iter().copied().filter(|it| is_of(integration, it)).collect();
+    let grants = count(&own);
+    let review = recertification::of(integration, &own, now);
     let departed_owners = ownership::departed(integration, owners, &before.departed_owners, now);
     let missing = ownership::missing(integration, owners, &departed_owners, now);
     let leaving = owners::leaving(integration, owners, &departed_owners, now);
     let mut desired = desired(integration, &missing, now);
+    desired.push(review.condition);
     desired.push(owners::stay(integration, &missing, &leaving));
     let status = PartnerIntegrationStatus {
         observed_generation: generation,
@@ -38,38 +41,52 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
         grants,
         leaving,
         departed_owners,
+        next_review_at: review.next_review_at,
         summary: Some(IntegrationSummary {
             owners: ownership::names(integration).join(","),
             grants: format!("{}/{}", grants.active, grants.total),
         }),
     };
+    let next = [integration.spec.agreement.ends_at, review.next_change];
+    let left = next.into_iter().flatten().map(|at| at.seconds_since(now));
     let longest = LOOK_AGAIN * 60;
-    let end = integration.spec.agreement.ends_at.map(|end| end.seconds_since(now));
-    let ahead = [end, owners::next(integration, owners, now)].into_iter().flatten();
-    let again_in = ahead.filter(|left| *left > 0).fold(longest, i64::min);
+    let again_in = left
+        .chain(owners::next(integration, owners, now))
+        .filter(|left| *left > 0)
+        .fold(longest, i64::min);
     Plan { status, again_in }
 }
 
-/// Whether two statuses differ in nothing but how many grants there are: no news that anybody waits for.
+/// Whether two statuses differ in nothing but how many grants there are and which of them are to be reviewed when: no news
+/// that anybody waits for.
 #[must_use]
 pub fn is_count_alone(before: Option<&PartnerIntegrationStatus>, after: &PartnerIntegrationStatus) -> bool {
     before.is_some_and(|before| {
-        let counted = PartnerIntegrationStatus {
+        let mut counted = PartnerIntegrationStatus {
             grants: after.grants,
             summary: after.summary.clone(),
+            next_review_at: after.next_review_at,
             ..before.clone()
         };
+        if let Some(review) = conditions::find(&after.conditions, types::REVIEW_CURRENT) {
+            for kept in counted.conditions.iter_mut().filter(|it| it.type_ == review.type_) {
+                if !recertification::is_news(Some(&kept.reason), &review.reason) {
+                    *kept = review.clone();
+                }
+            }
+        }
         let owners = |status: &PartnerIntegrationStatus| status.summary.as_ref().map(|it| it.owners.clone());
         counted == *after && owners(before) == owners(after)
     })
 }
 
-fn count(integration: &PartnerIntegration, grants: &[&AccessGrant]) -> GrantCount {
-    let own = grants.iter().filter(|grant| {
-        grant.metadata.namespace == integration.metadata.namespace
-            && Some(&grant.spec.integration_ref.name.0) == integration.metadata.name.as_ref()
-    });
-    own.fold(GrantCount::default(), |count, grant| {
+fn is_of(integration: &PartnerIntegration, grant: &AccessGrant) -> bool {
+    grant.metadata.namespace == integration.metadata.namespace
+        && Some(&grant.spec.integration_ref.name.0) == integration.metadata.name.as_ref()
+}
+
+fn count(own: &[&AccessGrant]) -> GrantCount {
+    own.iter().fold(GrantCount::default(), |count, grant| {
         let conditions = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let active = conditions::find(conditions, types::ACTIVE).is_some_and(|active| active.status == "True");
         GrantCount {
@@ -165,7 +182,8 @@ mod tests {
         let found = planned(&integration(), &both(), &[], NOW);
         assert_eq!(ready(&found), ("True", "InForce"));
         assert_eq!(found.status.observed_generation, Some(1));
-        assert_eq!(found.status.conditions.len(), 2);
+        let types: Vec<&str> = found.status.conditions.iter().map(|it| it.type_.as_str()).collect();
+        assert_eq!(types, ["Ready", "ReviewCurrent", "OwnersStay"]);
         assert_eq!(found.status.summary.as_ref().unwrap().owners, "alice,bob");
         assert_eq!(found.again_in, 3_600);
         let last = planned(&integration(), &both(), &[], "2027-06-29T23:59:50Z");

@@ -8,12 +8,13 @@ pub mod children;
 pub mod decision;
 pub mod integration;
 mod outcome;
+mod recertification;
 mod step;
 mod summary;
 #[cfg(test)]
 mod tests;
 
-use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, ChildRef, Instant};
+use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, ChildRef, Instant, MOST_ASKED};
 use crate::domain::lifetime::TokenAsk;
 
 pub use outcome::{Minted, issued, rotated};
@@ -67,8 +68,14 @@ pub struct Observed {
     pub delivery_known: bool,
     /// Our finalizer is on the grant.
     pub finalizer: bool,
-    /// The value of the annotation that asks for a rotation.
+    /// What the annotation that asks for a rotation says, by [`rotation_asked`].
     pub rotate_requested: Option<String>,
+}
+
+/// What the annotation asks, cut to what a status can hold as answered: the annotation itself can be long.
+#[must_use]
+pub fn rotation_asked(annotation: &str) -> String {
+    annotation.chars().take(MOST_ASKED).collect()
 }
 
 /// The next step and the status to write once it is done.

@@ -2,9 +2,9 @@
 
 use super::children::{Expected, Site};
 use super::{Child, Issue, LOOK_AGAIN, Observed, Plan, REACTIVATE_AFTER, Rotate, Step, summary};
-use crate::api::conditions::Reason;
+use crate::api::conditions::{FOUND, Reason, types};
 use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, CredentialStatus, Identity, Instant, PreviousCredential};
-use crate::domain::conditions;
+use crate::domain::conditions::{self, Desired};
 use crate::domain::digest::CREDENTIAL;
 use crate::domain::verdict::{Access, Facts, Verdict};
 use crate::domain::{lifetime, names};
@@ -323,6 +323,9 @@ impl Planner<'_> {
         let generation = self.facts.grant.metadata.generation;
         let mut desired = conditions::of_grant(reason, message);
         desired.push(self.verdict.approved.clone());
+        if let Some(words) = self.facts.other_rights.filter(|_| status.identity.is_some()) {
+            desired.push(Desired::new(types::OTHER_RIGHTS, "True", FOUND, words));
+        }
         status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
         status.observed_generation = generation;
         status.summary = Some(summary::of(self.facts, &status));

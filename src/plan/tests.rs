@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::children::Site;
-use super::{Child, Minted, Observed, Plan, Step, issued, plan, rotated};
+use super::{Child, Minted, Observed, Plan, Step, issued, plan, rotated, rotation_asked};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, HardExpiry, Instant, PartnerIntegration,
@@ -88,6 +88,7 @@ impl World {
             earlier_siblings: 0,
             admission_proved: true,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
+            other_rights: None,
             clock_skew: None,
         };
         let verdict = decide(&facts);
@@ -271,6 +272,12 @@ fn a_deleted_grant_is_let_go_only_when_nothing_is_left() {
     assert!(matches!(world.look().1.step, Step::Finish));
     world.turn(usize::MAX);
     assert!(matches!(world.look().1.step, Step::Rest));
+}
+
+#[test]
+fn a_request_for_rotation_is_cut_to_what_a_status_holds() {
+    assert_eq!(rotation_asked("2026-12-01T00:00:00Z"), "2026-12-01T00:00:00Z");
+    assert_eq!(rotation_asked(&"ä".repeat(30_000)), "ä".repeat(256));
 }
 
 #[test]

@@ -169,11 +169,11 @@ async fn a_decision_needs_the_right_to_it() -> Result<()> {
         will.create(of_will("no-right", "Revoke", integration.clone())).await,
     )?;
     let says = "you lack the verb review on partnerintegrations/approval acme";
-    refused(
-        POLICY,
-        says,
-        will.create(of_will("no-right", "Review", integration)).await,
-    )?;
+    let approve = world.decision("no-right", "Approve", json!({}));
+    let reviewed =
+        json!({"name": "reader", "uid": approve["spec"]["subject"]["uid"], "digest": approve["spec"]["digest"]});
+    let review = json!({"subject": integration["subject"], "grants": [reviewed]});
+    refused(POLICY, says, will.create(of_will("no-right", "Review", review)).await)?;
 
     // By name.
     let rules = json!([{"apiGroups": ["wayleave.dev"], "resources": ["accessgrants/approval"],

@@ -26,8 +26,10 @@ fn policy(name: &str, access: Value) -> Value {
 async fn nobody_allows_partners_what_he_may_not_hand_out() -> Result<()> {
     let world = world("policies-authority").await?;
     let pat = world.user("pat", &[]).await?;
+    let mut his = vec!["view".to_owned(), "wayleave-read".to_owned()];
+    his.extend((2..15).map(|index| format!("his-{index}")));
     let rules = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
-        "resourceNames": ["view", "wayleave-read"], "verbs": ["bind"]}]);
+        "resourceNames": his, "verbs": ["bind"]}]);
     world
         .root
         .create(object("ClusterRole", "", "binds-view", json!({ "rules": rules })))
@@ -51,8 +53,8 @@ async fn nobody_allows_partners_what_he_may_not_hand_out() -> Result<()> {
 
     let says = "you lack the verb bind on the ClusterRole cluster-admin";
     for at in [0, 1, 15] {
-        let mut roles = vec!["view"; at];
-        roles.push("cluster-admin");
+        let mut roles = his[..at].to_vec();
+        roles.push("cluster-admin".to_owned());
         refused(
             POLICY,
             says,

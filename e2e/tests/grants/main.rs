@@ -15,4 +15,5 @@ mod lives;
 mod reasons;
 mod renewal;
 mod returns;
+mod review;
 mod whole_run;

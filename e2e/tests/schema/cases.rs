@@ -94,6 +94,7 @@ spec:
     targetNamespaces: {matchLabels: {tier: shared}}
     longRunning: false
     onRoleGrowth: Report
+    onOtherRights: Refuse
   credentials: [Token]
   requires:
     approvals: [{count: 2, groups: [security]}]
@@ -359,6 +360,13 @@ fn refusals() -> Vec<Refusal> {
             "spec",
             "grants is for a Review only",
         ),
+        (
+            "AccessDecision/review",
+            "/spec/grants",
+            Value::Null,
+            "spec",
+            "grants must be set to Review",
+        ),
     ];
     for (field, pointer, object) in [
         (
@@ -538,19 +546,150 @@ fn refusals() -> Vec<Refusal> {
     }
     for wrong in [
         "2030-02-30T00:00:00Z",
+        "2030-02-29T00:00:00Z",
         "2030-03-01",
         "2030-03-01T00:00:00",
+        "2030-03-01 00:00:00Z",
+        "2030-03-01t00:00:00z",
         "2030-03-01T00:00:00+99:99",
+        "2030-03-01T00:00:00+24:00",
+        "2030-03-01T24:00:00Z",
+        "2030-03-01T23:59:60Z",
         "2030-13-01T00:00:00Z",
+        "8999-12-31T23:59:59-00:01",
+        "9000-01-01T00:00:00Z",
         "9999-01-01T00:00:00Z",
+        "1969-12-31T23:59:59Z",
+        "1970-01-01T00:00:00+00:01",
+        "0001-01-01T00:00:00Z",
+        "1893456000",
         "tomorrow",
+        "",
     ] {
+        for (object, field) in [
+            ("AccessGrant/rules", "startsAt"),
+            ("AccessGrant/rules", "expiresAt"),
+            ("AccessDecision/approve", "decidedAt"),
+            ("AccessDecision/approve", "validUntil"),
+            ("PartnerIntegration/ledgerly", "agreement.endsAt"),
+        ] {
+            // The cases live as long as the test.
+            let pointer: &'static str = format!("/spec/{}", field.replace('.', "/")).leak();
+            let field: &'static str = format!("spec.{field}").leak();
+            all.push((object, pointer, json!(wrong), field, "must be an instant in RFC 3339"));
+        }
+    }
+    all.extend(of_meaning());
+    all
+}
+
+/// What each field allows, but not in that company.
+fn of_meaning() -> Vec<Refusal> {
+    let mut all = vec![
+        (
+            "AccessDecision/deny",
+            "/spec/validUntil",
+            json!("2030-01-01T00:00:00Z"),
+            "spec",
+            "validUntil is for an Approve or a Review",
+        ),
+        (
+            "AccessDecision/approve",
+            "/spec/validUntil",
+            json!("2029-12-01T10:00:00Z"),
+            "spec",
+            "validUntil must be after decidedAt",
+        ),
+        (
+            "AccessDecision/review",
+            "/spec/grants",
+            json!([
+                {"name": "rules", "uid": UID, "digest": DIGEST},
+                {"name": "rules", "uid": UID.replace('1', "2"), "digest": DIGEST},
+            ]),
+            "spec.grants",
+            "grants must name each AccessGrant once",
+        ),
+        (
+            "AccessPolicy/baseline",
+            "/spec/limits/credentialLifetime",
+            json!("14m"),
+            "spec.limits.credentialLifetime",
+            "credentialLifetime must be at least 15m",
+        ),
+        (
+            "AccessPolicy/baseline",
+            "/spec/namespaceSelector",
+            json!({"matchlabels": {"team": "payments"}}),
+            "spec.namespaceSelector.matchLabels",
+            "Required",
+        ),
+    ];
+    for (object, rules) in [
+        ("AccessGrant/rules", "access/0/rules/0"),
+        ("AccessPolicy/baseline", "access/rules/0"),
+    ] {
+        let pointer: &'static str = format!("/spec/{rules}").leak();
+        let field: &'static str = format!("spec.{}", rules.replace("/0", "[0]").replace('/', ".")).leak();
+        for (resources, verbs) in [
+            (json!(["pods"]), json!(["deletecollection"])),
+            (json!(["pods/exec"]), json!(["patch", "deletecollection"])),
+            (json!(["configmaps"]), json!(["get", "create"])),
+            (json!(["pods/exec", "pods"]), json!(["create"])),
+        ] {
+            let rule = json!({"apiGroups": [""], "resources": resources, "verbs": verbs, "resourceNames": ["one"]});
+            all.push((
+                object,
+                pointer,
+                rule,
+                field,
+                "resourceNames can't be combined with deletecollection, nor with create unless patch or update",
+            ));
+        }
+        for wrong in [".", ".."] {
+            let pointer: &'static str = format!("{pointer}/resourceNames/0").leak();
+            let field: &'static str = format!("{field}.resourceNames[0]").leak();
+            all.push((object, pointer, json!(wrong), field, "must be the name of an object"));
+        }
+        for wrong in ["a..b", ".a", "a.", "-a"] {
+            let pointer: &'static str = format!("{pointer}/apiGroups/0").leak();
+            let field: &'static str = format!("{field}.apiGroups[0]").leak();
+            all.push((object, pointer, json!(wrong), field, "must be an API group by name"));
+        }
+    }
+    for wrong in [" a", "a ", "   ", "\u{a0}a", "a\u{2003}", "a\u{200b}b", "a\tb"] {
+        for (object, pointer, field) in [
+            ("PartnerIntegration/ledgerly", "/spec/purpose", "spec.purpose"),
+            ("PartnerIntegration/ledgerly", "/spec/partner/name", "spec.partner.name"),
+            ("AccessDecision/approve", "/spec/reason", "spec.reason"),
+            ("AccessGrant/rules", "/spec/ticket", "spec.ticket"),
+        ] {
+            all.push((object, pointer, json!(wrong), field, "must be one line of text"));
+        }
+    }
+    for wrong in [
+        "https://user:secret@a.example/x",
+        "https://user@a.example",
+        "https://a.example@b.example/",
+        "https://ä.example/",
+        "HTTPS://a.example/",
+    ] {
+        let pointer = "/spec/agreement/url";
         all.push((
-            "AccessGrant/role",
-            "/spec/expiresAt",
+            "PartnerIntegration/ledgerly",
+            pointer,
             json!(wrong),
-            "spec.expiresAt",
-            "spec.expiresAt in body",
+            "spec.agreement.url",
+            "user or password",
+        ));
+    }
+    for wrong in ["203.0.113.7/24", "0.0.0.1/0", "2001:db8::1/32", "::ffff:192.0.2.0/120"] {
+        all.push((
+            "PartnerIntegration/ledgerly",
+            "/spec/allowedSources/0",
+            json!(wrong),
+            "spec.allowedSources[0]",
+            "that begins at its first address",
         ));
     }
     all
@@ -593,7 +732,11 @@ pub fn accepted(sound: &[Value]) -> Result<Vec<(String, Value)>> {
             json!({"clusterRoles": ["view"]}),
         ),
         ("AccessPolicy/baseline", "/spec/access/clusterRoles", json!([])),
-        ("AccessPolicy/baseline", "/spec/namespaceSelector", json!({})),
+        (
+            "AccessPolicy/baseline",
+            "/spec/namespaceSelector",
+            json!({"matchLabels": {}}),
+        ),
         (
             "AccessPolicy/baseline",
             "/spec/namespaceSelector/matchLabels",
@@ -601,7 +744,6 @@ pub fn accepted(sound: &[Value]) -> Result<Vec<(String, Value)>> {
         ),
         ("AccessDecision/deny", "/spec/decision", json!("Revoke")),
         ("AccessDecision/deny", "/spec/subject/kind", json!("PartnerIntegration")),
-        ("AccessDecision/review", "/spec/grants", Value::Null),
         (
             "PartnerIntegration/ledgerly",
             "/spec/agreement/url",
@@ -609,9 +751,59 @@ pub fn accepted(sound: &[Value]) -> Result<Vec<(String, Value)>> {
         ),
         (
             "PartnerIntegration/ledgerly",
+            "/spec/agreement/url",
+            json!("https://[2001:db8::1]/@team?to=a@b.example"),
+        ),
+        (
+            "PartnerIntegration/ledgerly",
             "/spec/allowedSources/0",
             json!("0.0.0.0/0"),
         ),
+        (
+            "PartnerIntegration/ledgerly",
+            "/spec/allowedSources/0",
+            json!("203.0.113.7/32"),
+        ),
+        (
+            "AccessGrant/rules",
+            "/spec/access/0/rules/0",
+            json!({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"], "resourceNames": ["one"]}),
+        ),
+        (
+            "AccessGrant/rules",
+            "/spec/access/0/rules/0",
+            json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "patch"], "resourceNames": ["one"]}),
+        ),
+        (
+            "AccessPolicy/baseline",
+            "/spec/access/rules/0",
+            json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["update", "create"], "resourceNames": ["one"]}),
+        ),
+        (
+            "AccessGrant/rules",
+            "/spec/access/0/rules/0",
+            json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "deletecollection"]}),
+        ),
+        ("AccessGrant/rules", "/spec/expiresAt", json!("2032-02-29T00:00:00Z")),
+        ("AccessGrant/rules", "/spec/expiresAt", json!("8999-12-31T23:59:59Z")),
+        (
+            "AccessGrant/rules",
+            "/spec/expiresAt",
+            json!("8999-12-31T23:59:59+23:59"),
+        ),
+        (
+            "AccessGrant/rules",
+            "/spec/startsAt",
+            json!("1970-01-01T00:00:00-23:59"),
+        ),
+        ("AccessDecision/approve", "/spec/decidedAt", Value::Null),
+        (
+            "AccessDecision/review",
+            "/spec/validUntil",
+            json!("2030-01-01T00:00:00Z"),
+        ),
+        ("AccessPolicy/baseline", "/spec/limits/credentialLifetime", json!("15m")),
+        ("AccessDecision/approve", "/spec/reason", json!("a")),
     ];
     for lifetime in ["15m", "24h", "1h30m", "1440m"] {
         all.push(("AccessGrant/rules", "/spec/credential/token/lifetime", json!(lifetime)));

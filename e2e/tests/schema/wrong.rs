@@ -94,10 +94,10 @@ impl At {
         }
     }
 
-    fn first_item(&self) -> Self {
+    fn item(&self, index: usize) -> Self {
         Self {
-            pointer: format!("{}/0", self.pointer),
-            fields: self.fields.iter().map(|field| format!("{field}[0]")).collect(),
+            pointer: format!("{}/{index}", self.pointer),
+            fields: self.fields.iter().map(|field| format!("{field}[{index}]")).collect(),
             place: format!("{}[]", self.place),
         }
     }
@@ -139,7 +139,7 @@ impl Maker<'_> {
             self.walk(property, &at.property(name));
         }
         if let Some(items) = schema.get("items") {
-            self.walk(items, &at.first_item());
+            self.walk(items, &at.item(0));
         }
         if let (Some(inner), Some(entries)) = (schema.get("additionalProperties"), value.as_object()) {
             for key in entries.keys().take(1) {
@@ -225,6 +225,20 @@ impl Maker<'_> {
         if let Some(most) = schema["maxItems"].as_u64() {
             let many = vec![first; usize::try_from(most).unwrap_or(0) + 1];
             self.case(at, "too many", json!(many), &[&most.to_string()]);
+        }
+        let twice = json!([value[0], value[0]]);
+        if schema["x-kubernetes-list-type"] == "set" {
+            let mut object = self.object.clone();
+            if let Some(place) = object.pointer_mut(&at.pointer) {
+                *place = twice.clone();
+            }
+            self.push(object, &at.item(1), "twice", &["Duplicate value"]);
+        }
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let message = rule["message"].as_str().unwrap_or_default();
+            if message.ends_with("must be distinct") {
+                self.case(at, "twice", twice.clone(), &[message]);
+            }
         }
         if let Some(least) = schema["minItems"].as_u64().filter(|&least| least > 0) {
             self.case(at, "too few", json!([]), &[&least.to_string()]);

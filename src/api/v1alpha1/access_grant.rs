@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccessGrantStatus, ClusterRoleRef, Instant, Line, LocalRef, Name, ObjectName, Principal, Rule as AccessRule,
     TokenLifetime,
+    scalar::{is_after, is_distinct},
 };
 
 /// One partner identity: its access, its credential, its term.
@@ -35,32 +36,32 @@ use super::{
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.') && !self.metadata.name.startsWith('wlg-')").message("metadata.name must be a DNS label of at most 63 characters that does not begin with the reserved prefix 'wlg-'")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.startsAt) || self.expiresAt > self.startsAt").message("expiresAt must be after startsAt"))]
+#[x_kube(validation = is_after("expiresAt", "startsAt"))]
 pub struct AccessGrantSpec {
-    /// The integration it belongs to, in the same namespace; can't be changed.
+    /// The PartnerIntegration it belongs to, in the same namespace; can't be changed.
     #[x_kube(validation = Rule::new("self == oldSelf").message("integrationRef can't be changed: create another AccessGrant"))]
     pub integration_ref: LocalRef,
-    /// The change or request ticket.
+    /// The change or request ticket behind it, one line of at most 256 characters; a policy may require it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<Line>,
-    /// The authenticated user who asked for it; stamped where the cluster can, checked everywhere.
+    /// The user who asks for it, as `kubectl auth whoami` shows it: you. Stamped when left out on Kubernetes 1.36 and newer; checked everywhere. Never counts as an approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Principal>,
-    /// Everybody else who changed what an approval covers.
+    /// Everybody else who changed what an approval covers, at most 20; leave it out of a new object. None of them counts as an approver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub contributors: Vec<Principal>,
-    /// What the identity may do; each entry holds exactly one of rules and clusterRoleRef.
+    /// What the identity may do, 1 to 8 entries; each holds exactly one of rules and clusterRoleRef.
     #[schemars(length(min = 1, max = 8))]
     pub access: Vec<AccessEntry>,
-    /// By which credential.
+    /// By which credential the partner uses it.
     pub credential: CredentialSpec,
-    /// When access begins; at once when left out.
+    /// When access begins, RFC 3339 such as 2026-12-01T00:00:00Z; as soon as it is approved when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Instant>,
-    /// When access ends.
+    /// When access ends, for good: RFC 3339 such as 2027-03-01T00:00:00Z, after startsAt. Access ends earlier with the agreement, an owner, a review or an approval.
     pub expires_at: Instant,
-    /// Ends access while true.
+    /// Ends access while true; false when left out.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -70,17 +71,17 @@ pub struct AccessGrantSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.rules) != has(self.clusterRoleRef)").message("exactly one of rules and clusterRoleRef must be set"))]
 pub struct AccessEntry {
-    /// Rules of RBAC, without wildcards.
+    /// Rules as in a Role, 1 to 16, without wildcards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub rules: Option<Vec<AccessRule>>,
-    /// A ClusterRole, bound in namespaces only.
+    /// A ClusterRole, bound in namespaces only. Its rules at approval are kept; growth past them ends the grant, unless the policy says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_role_ref: Option<ClusterRoleRef>,
-    /// Where it holds: the grant's own namespace when left out; others only if a policy says so.
+    /// Where it holds, at most 8 namespaces: the grant's own when left out. Others only if a policy says so, and with delivery Private.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))").message("namespaces must be distinct"))]
+    #[x_kube(validation = is_distinct("namespaces"))]
     pub namespaces: Vec<Name>,
 }
 
@@ -89,10 +90,10 @@ pub struct AccessEntry {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.type != 'Token' || has(self.token)").message("token must be set where type is Token"))]
 pub struct CredentialSpec {
-    /// The kind of credential.
+    /// The kind of credential. Token: a short-lived ServiceAccount token that is rotated.
     #[serde(rename = "type")]
     pub type_: CredentialType,
-    /// Particulars of a Token.
+    /// Particulars of a Token; required where type is Token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenSpec>,
 }
@@ -108,18 +109,19 @@ pub enum CredentialType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenSpec {
-    /// How long one token lives before it is replaced: 15m to 24h.
+    /// How long one token lives at most before it is replaced, in hours and minutes: 15m to 24h, such as 1h30m; 1h when left out. A Revoke that a dead operator doesn't see leaves access for little longer than this.
     #[serde(default)]
     pub lifetime: TokenLifetime,
-    /// Audiences of the token; the API server's own when empty.
+    /// Audiences of the token, at most 4; the API server's own when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
+    #[x_kube(validation = is_distinct("audiences"))]
     pub audiences: Vec<Line>,
     /// Name of the Secret that the credential is delivered in; the grant's name with `-credential` when left out. An existing Secret is never taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!self.startsWith('wlg-')").message("secretName must not begin with the reserved prefix 'wlg-'"))]
     pub secret_name: Option<ObjectName>,
-    /// Where the Secret lies.
+    /// Where that Secret lies. Namespace (when left out): in the grant's namespace, for whoever may read Secrets there. Private: in the namespace of the identities, where no tenant may read; required where access goes beyond the grant's own namespace.
     #[serde(default)]
     pub delivery: Delivery,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CredentialType, DataClassification, Environment, LabelMatch, Period, Principal, RoleName, Rule as AccessRule,
+    scalar::is_distinct,
 };
 
 /// What grants may be in the namespaces that it selects.
@@ -25,49 +26,53 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AccessPolicySpec {
-    /// Namespaces by label; empty selects all.
+    /// The namespaces whose grants it is for, by label.
     pub namespace_selector: LabelMatch,
-    /// The classifications that it is for.
+    /// The data classifications that it is for: Public, Internal, Confidential, Restricted. What counts is the highest of the integration's and the namespaces' own.
     #[schemars(length(min = 1, max = 4))]
+    #[x_kube(validation = is_distinct("dataClassifications"))]
     pub data_classifications: Vec<DataClassification>,
-    /// The environments that it is for.
+    /// The environments that it is for: Production, NonProduction.
     #[schemars(length(min = 1, max = 2))]
+    #[x_kube(validation = is_distinct("environments"))]
     pub environments: Vec<Environment>,
-    /// Bounds in time and number.
+    /// Bounds in time and number; what is left out isn't limited. Of all policies that select a grant the strictest limit counts.
     pub limits: PolicyLimits,
-    /// A ceiling on what may be granted.
+    /// A ceiling on what may be granted: at least one of rules and clusterRoles.
     pub access: PolicyAccess,
-    /// Kinds of credential that may be issued.
+    /// Kinds of credential that may be issued: Token.
     #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = is_distinct("credentials"))]
     pub credentials: Vec<CredentialType>,
-    /// What a grant must show.
+    /// What a grant must show. Of all policies that select a grant the strictest requirement counts.
     pub requires: PolicyRequirements,
-    /// Ends what nobody uses.
+    /// Ends what nobody uses; nothing of the kind when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleLimit>,
-    /// No approval needed; for reading verbs, and where the namespace's own label says Public or Internal.
+    /// True: no approval is needed, for reading verbs, and in namespaces whose own label says Public or Internal. False when left out.
     #[serde(default)]
     pub self_service: bool,
 }
 
 /// Bounds in time and number.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyLimits {
-    /// From a grant's start (its creation, where none is given) to its end.
+    /// From a grant's startsAt (its creation, where none is given) to its expiresAt, at most: in days, hours and minutes, such as 90d or 1d12h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Period>,
-    /// The life of one credential.
+    /// The life of one credential, at most, such as 1h: at least 15m, the shortest life of a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.matches('^([1-9]|1[0-4])m$')").message("credentialLifetime must be at least 15m, the shortest life of a token"))]
     pub credential_lifetime: Option<Period>,
-    /// The integration's review interval.
+    /// The integration's review interval, at most, such as 90d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review_interval: Option<Period>,
-    /// Active grants of one integration.
+    /// How many grants of one integration may be active at a time, 1 to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub active_grants_per_integration: Option<i32>,
-    /// Whether a credential must end by itself before the grant does.
+    /// Whether a credential must end by itself before the grant does, so that access ends even while the operator is down. Required (when left out): a grant too short for that is refused. Preferred: it is ended by the operator alone, and its status says so.
     #[serde(default)]
     pub hard_expiry: HardExpiry,
 }
@@ -87,23 +92,28 @@ pub enum HardExpiry {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.rules) && self.rules.size() > 0) || (has(self.clusterRoles) && self.clusterRoles.size() > 0)").message("access: at least one of rules and clusterRoles must be set"))]
 pub struct PolicyAccess {
-    /// ClusterRoles that may be granted by name.
+    /// ClusterRoles that may be granted by name, at most 16. Whoever writes the policy must hold `bind` on each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(validation = is_distinct("clusterRoles"))]
     pub cluster_roles: Vec<RoleName>,
-    /// Rules that may be granted, or less than them.
+    /// Rules that may be granted, or less than them, at most 32. Whoever writes the policy must hold `escalate` on roles.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub rules: Vec<AccessRule>,
     /// Namespaces beyond the grant's own that it may reach, by label; none when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_namespaces: Option<LabelMatch>,
-    /// Permits requests that outlive a revocation: watch, exec, attach, port-forward, proxy, following logs.
+    /// True permits requests that outlive a revocation while they are open: watch, exec, attach, port-forward, proxy, following logs. False when left out.
     #[serde(default)]
     pub long_running: bool,
-    /// What happens when a ClusterRole grows past what was approved.
+    /// What happens when a ClusterRole grows past what was approved. End (when left out): the grant ends. Report: it is reported.
     #[serde(default)]
     pub on_role_growth: OnRoleGrowth,
+    /// What happens where the identity has rights beside its grant, by bindings of others: Report (when left out), or Refuse to
+    /// issue; what is live is kept.
+    #[serde(default)]
+    pub on_other_rights: OnOtherRights,
 }
 
 /// What happens when a ClusterRole grows past what was approved.
@@ -116,24 +126,34 @@ pub enum OnRoleGrowth {
     Report,
 }
 
+/// What happens where an identity has rights beside its grant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum OnOtherRights {
+    /// They are reported.
+    #[default]
+    Report,
+    /// Nothing is issued.
+    Refuse,
+}
+
 /// What a grant must show.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRequirements {
-    /// Each line must be met by approvals of distinct people.
+    /// Each line must be met by approvals of distinct people, 1 to 8 lines; one approval of anybody who may approve when left out.
     #[serde(default = "one_approval")]
     #[schemars(length(min = 1, max = 8))]
     pub approvals: Vec<ApprovalRequirement>,
-    /// Whether approvals count of what a GitOps writer says somebody else requested.
+    /// Whether approvals count of what a GitOps writer says somebody else requested: Forbid (when left out) or Allow.
     #[serde(default)]
     pub delegated_requests: DelegatedRequests,
-    /// A ticket must be named.
+    /// True: the grant must name a ticket. False when left out.
     #[serde(default)]
     pub ticket: bool,
-    /// The agreement must have an end.
+    /// True: the integration's agreement must have an end. False when left out.
     #[serde(default)]
     pub agreement: bool,
-    /// The partner's addresses must be named.
+    /// True: the integration must name the addresses that the partner calls from. False when left out.
     #[serde(default)]
     pub allowed_sources: bool,
 }
@@ -142,10 +162,10 @@ pub struct PolicyRequirements {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalRequirement {
-    /// How many distinct people.
+    /// How many distinct people, 1 to 8.
     #[schemars(range(min = 1, max = 8))]
     pub count: i32,
-    /// Of which groups; empty means anybody who may approve.
+    /// Of which groups, at most 16; anybody who may approve when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub groups: Vec<Principal>,
@@ -165,7 +185,7 @@ pub enum DelegatedRequests {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdleLimit {
-    /// Unused for this long, access ends.
+    /// Unused for this long, access ends: in days, hours and minutes, such as 30d.
     pub revoke_after: Period,
 }
 

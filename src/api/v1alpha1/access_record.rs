@@ -16,6 +16,8 @@ use super::{Digest, Instant, Line, Name, Uid};
     category = "wayleave",
     doc = "The evidence of one AccessGrant: purpose, approval, issue, rotation, review and revocation. Cluster-scoped, so that it outlives grant, integration and namespace; written by the operator alone.",
     selectable = ".spec.partner",
+    selectable = ".spec.grant.namespace",
+    selectable = ".spec.grant.name",
     printcolumn(name = "Partner", type_ = "string", json_path = ".spec.partner"),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.grant.namespace"),
     printcolumn(name = "Grant", type_ = "string", json_path = ".spec.grant.name"),
@@ -25,11 +27,11 @@ use super::{Digest, Instant, Line, Name, Uid};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AccessRecordSpec {
-    /// The grant that this is the evidence of.
+    /// The grant that this is the evidence of; can't be changed.
     pub grant: RecordedGrant,
-    /// The partner's id.
+    /// The partner's id; can't be changed.
     pub partner: Name,
-    /// What happened, oldest first.
+    /// What happened, oldest first, at most 512 entries; they are only ever added.
     #[serde(default)]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.size() >= oldSelf.size() && oldSelf.all(i, entry, self[i] == entry)").message("entries can only be added: those that are there stay as they are"))]
@@ -44,7 +46,7 @@ pub struct RecordedGrant {
     pub namespace: Name,
     /// Its name.
     pub name: Name,
-    /// Its UID.
+    /// Its metadata.uid: the record's name.
     pub uid: Uid,
 }
 
@@ -52,12 +54,12 @@ pub struct RecordedGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordEntry {
-    /// When.
+    /// When it happened, RFC 3339.
     pub at: Instant,
-    /// What, as a stable word.
+    /// What happened, as a stable word such as issued or revoked.
     pub event: Name,
-    /// In a sentence.
+    /// What happened, in a sentence.
     pub summary: Line,
-    /// Hash of this entry and the one before it.
+    /// Hash of this entry and the one before it: `sha256:` and 64 hexadecimal digits.
     pub hash: Digest,
 }

@@ -7,7 +7,19 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Instant;
+use super::{
+    Instant,
+    common::{conditions, words},
+};
+
+/// The longest word of a ClusterRole that a status holds; nothing bounds those in the ClusterRole.
+pub const LONGEST_WORD: usize = 1_024;
+/// The longest request for a rotation that a status holds; the annotation itself can be long.
+pub const MOST_ASKED: usize = 256;
+/// The longest `jti` that a status holds; the API server's own has 36 characters.
+pub const LONGEST_CREDENTIAL_ID: usize = 128;
+/// As many policies as a status names.
+pub const MOST_POLICIES: usize = 64;
 
 /// What the operator observed, decided and made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -18,14 +30,15 @@ pub struct AccessGrantStatus {
     pub observed_generation: Option<i64>,
     /// Ready, Active, Approved; Reconciling and Stalled only while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// SHA-256 of exactly what is to be approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
     pub digest: Option<String>,
     /// The hashes that the digest is made of, by name of the section.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "words")]
     pub digest_sections: BTreeMap<String, String>,
     /// Since when this digest has been the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,11 +65,11 @@ pub struct AccessGrantStatus {
     pub owner_removed_at: Option<Instant>,
     /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), inner(length(max = 36)))]
     pub departed_owners: Vec<String>,
     /// The policies under which the grant is permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MOST_POLICIES), inner(length(max = 63)))]
     pub policies: Vec<String>,
     /// What the ClusterRoles held when they were approved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,12 +93,17 @@ pub struct AccessGrantStatus {
     pub credential: Option<CredentialStatus>,
     /// The last request for rotation that was answered: the annotation's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MOST_ASKED))]
     pub last_handled_rotate_at: Option<String>,
+    /// When the approvals that the access rests on are to be reviewed; after the integration's grace they lapse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_review_at: Option<Instant>,
     /// The earliest known end of the access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_until: Option<Instant>,
     /// Which end that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub ends_because: Option<String>,
     /// For tables: partner, owners, approver, policies and subject in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,12 +115,13 @@ pub struct AccessGrantStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ReplacedDigest {
     /// The digest.
+    #[schemars(length(max = 71))]
     pub digest: String,
     /// When another took its place.
     pub at: Instant,
     /// The sections in which the one that took its place differs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
     pub changed: Vec<String>,
 }
 
@@ -111,25 +130,72 @@ pub struct ReplacedDigest {
 #[serde(rename_all = "camelCase")]
 pub struct CountedApproval {
     /// Name of the AccessDecision.
+    #[schemars(length(max = 253))]
     pub decision_ref: String,
     /// Its UID.
+    #[schemars(length(max = 64))]
     pub uid: String,
     /// Who approved.
+    #[schemars(length(max = 253))]
     pub by: String,
     /// As a member of which groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(max = 253)))]
     pub groups: Vec<String>,
     /// When.
     pub at: Instant,
     /// Until when it is good; later edits can only shorten it.
     pub valid_until: Instant,
     /// What was approved.
+    #[schemars(length(max = 71))]
     pub digest: String,
     /// UIDs of the owners of that day.
     #[serde(rename = "ownerUIDs")]
-    #[schemars(length(max = 2))]
+    #[schemars(length(max = 2), inner(length(max = 64)))]
     pub owner_uids: Vec<String>,
+    /// When its next review is due; later edits can only shorten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_due: Option<Instant>,
+    /// The Reviews that renewed it, the latest 8 by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub renewed_by: Vec<Renewal>,
+    /// Of an approval that was renewed: the dates that it has without any Review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrenewed: Option<Term>,
+    /// Reviews made at this instant or before it are forgotten, and renew nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviews_forgotten: Option<Instant>,
+}
+
+/// A Review that renewed an approval, with the dates that it gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Renewal {
+    /// Name of the AccessDecision.
+    #[schemars(length(max = 253))]
+    pub decision_ref: String,
+    /// Its UID.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Who reviewed.
+    #[schemars(length(max = 253))]
+    pub by: String,
+    /// When.
+    pub at: Instant,
+    /// Until when the approval is good by it, and when its next review is due.
+    #[serde(flatten)]
+    pub term: Term,
+}
+
+/// How long an approval is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Term {
+    /// When its next review is due.
+    pub review_due: Instant,
+    /// Until when it is good: the grace after that, or an earlier end that was set.
+    pub valid_until: Instant,
 }
 
 /// A ClusterRole's rules on the day of approval.
@@ -137,6 +203,7 @@ pub struct CountedApproval {
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedClusterRole {
     /// Name of the ClusterRole.
+    #[schemars(length(max = 253))]
     pub cluster_role: String,
     /// Its rules, normalised.
     #[schemars(length(max = 128))]
@@ -148,17 +215,17 @@ pub struct ResolvedClusterRole {
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedRule {
     /// API groups.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(max = LONGEST_WORD)))]
     pub api_groups: Vec<String>,
     /// Resources.
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), inner(length(max = LONGEST_WORD)))]
     pub resources: Vec<String>,
     /// Verbs.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(max = LONGEST_WORD)))]
     pub verbs: Vec<String>,
     /// Names of objects; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), inner(length(max = LONGEST_WORD)))]
     pub resource_names: Vec<String>,
 }
 
@@ -167,12 +234,15 @@ pub struct ResolvedRule {
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// Namespace of the ServiceAccount.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Name of the ServiceAccount.
+    #[schemars(length(max = 253))]
     pub service_account: String,
     /// Which activation of the grant this is.
     pub activation: i64,
     /// What was approved when it was activated.
+    #[schemars(length(max = 71))]
     pub digest: String,
     /// When the activation was claimed.
     pub claimed_at: Instant,
@@ -188,10 +258,13 @@ pub struct ChildRef {
     /// Its kind.
     pub kind: ChildKind,
     /// Its namespace.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Its UID.
+    #[schemars(length(max = 64))]
     pub uid: String,
 }
 
@@ -231,8 +304,10 @@ pub struct CredentialStatus {
     /// The generation that the delivery Secret holds; 0 before the first.
     pub delivered_generation: i64,
     /// Namespace of the delivery Secret.
+    #[schemars(length(max = 63))]
     pub secret_namespace: String,
     /// Name of the delivery Secret.
+    #[schemars(length(max = 253))]
     pub secret_name: String,
     /// When the delivered token was issued, by the API server's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,9 +320,11 @@ pub struct CredentialStatus {
     pub rotates_at: Option<Instant>,
     /// The token's `jti`: not secret, and the key to audit events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = LONGEST_CREDENTIAL_ID))]
     pub credential_id: Option<String>,
     /// Hash of the credential's specification that it was issued by.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
     pub spec_hash: String,
     /// Whether the token ends by itself, with 70 seconds to spare, before `activeUntil`.
     pub hard_expiry: bool,
@@ -272,17 +349,22 @@ pub struct PreviousCredential {
 pub struct Summary {
     /// The partner's id.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
     pub partner: String,
     /// Both owners.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
     pub owners: String,
     /// Who approved.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
     pub approved_by: String,
     /// Under which policies.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
     pub policies: String,
     /// The identity as the API server knows it.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
     pub subject: String,
 }

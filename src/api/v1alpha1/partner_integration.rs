@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal};
+use super::{
+    Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Line, LocalRef, Name, Period, Principal,
+    common::conditions, scalar::is_distinct,
+};
 
 /// A documented relationship with a partner: who, why, on which agreement, under whose ownership.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -19,11 +22,15 @@ use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Lin
     category = "wayleave",
     doc = "A documented relationship with a partner (vendor, SaaS connector, managed service provider, outside developer): who, why, on which agreement, owned by whom. AccessGrants hang on it.",
     selectable = ".spec.partner.id",
+    selectable = ".spec.owners.businessRef.name",
+    selectable = ".spec.owners.technicalRef.name",
+    selectable = ".spec.dataClassification",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Partner", type_ = "string", json_path = ".spec.partner.id"),
     printcolumn(name = "Owners", type_ = "string", json_path = ".status.summary.owners"),
     printcolumn(name = "Grants", type_ = "string", json_path = ".status.summary.grants"),
+    printcolumn(name = "Review", type_ = "string", json_path = ".status.nextReviewAt"),
     printcolumn(name = "Ends", type_ = "string", json_path = ".spec.agreement.endsAt"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.dataClassification", priority = 1),
     printcolumn(name = "Agreement", type_ = "string", json_path = ".spec.agreement.reference", priority = 1),
@@ -33,32 +40,33 @@ use super::{Cidr, DataClassification, Email, Environment, HttpsUrl, Instant, Lin
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PartnerIntegrationSpec {
-    /// The partner.
+    /// The partner: a vendor, SaaS connector, managed service provider or outside developer.
     pub partner: Partner,
-    /// What the partner does here, in a sentence.
+    /// What the partner does here, in a sentence of at most 256 characters.
     pub purpose: Line,
-    /// Who is accountable.
+    /// Who is accountable: two different AccessOwners. Where one is removed, all access ends.
     pub owners: Owners,
-    /// The contract or order behind it.
+    /// The contract, order or ticket behind it.
     pub agreement: Agreement,
-    /// How sensitive the data within reach is; a namespace's own label can only raise it.
+    /// How sensitive the data within reach is: Public, Internal, Confidential (harmful when it leaks) or Restricted (gravely harmful). A namespace's own label `wayleave.dev/classification` can only raise it.
     pub data_classification: DataClassification,
-    /// Whether it serves production.
+    /// Whether it serves production: Production or NonProduction.
     pub environment: Environment,
-    /// Address blocks that the partner calls from.
+    /// Address blocks that the partner calls from, in CIDR notation such as 203.0.113.0/24, at most 32; a policy may require them. For the record and for reports: RBAC knows no addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
+    #[x_kube(validation = is_distinct("allowedSources"))]
     pub allowed_sources: Vec<Cidr>,
     /// How often the integration is recertified.
     pub review: Review,
-    /// The authenticated user who asked for it; stamped where the cluster can, checked everywhere.
+    /// The user who asks for it, as `kubectl auth whoami` shows it: you. Stamped when left out on Kubernetes 1.36 and newer; checked everywhere. Never counts as an approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Principal>,
-    /// Everybody else who changed what an approval covers.
+    /// Everybody else who changed what an approval covers, at most 20; leave it out of a new object. None of them counts as an approver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub contributors: Vec<Principal>,
-    /// Ends all its grants while true.
+    /// Ends the access of all its grants while true; false when left out.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -67,11 +75,11 @@ pub struct PartnerIntegrationSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Partner {
-    /// Short and stable: what reports and a stop of the whole partner go by.
+    /// Short and stable, a DNS label: what reports and a stop of the whole partner go by.
     pub id: Name,
-    /// The partner's name as people know it.
+    /// The partner's name as people know it, one line of at most 256 characters.
     pub name: Line,
-    /// Where to reach the partner about security.
+    /// The e-mail address at which the partner can be reached about security.
     pub contact: Email,
 }
 
@@ -80,9 +88,9 @@ pub struct Partner {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.businessRef.name != self.technicalRef.name").message("owners: businessRef and technicalRef must name two different AccessOwners"))]
 pub struct Owners {
-    /// AccessOwner accountable for the business need.
+    /// The AccessOwner accountable for the business need.
     pub business_ref: LocalRef,
-    /// AccessOwner accountable for the technical side.
+    /// The AccessOwner accountable for the technical side; not the same.
     pub technical_ref: LocalRef,
 }
 
@@ -90,12 +98,12 @@ pub struct Owners {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Agreement {
-    /// Its reference, such as a contract number.
+    /// Its reference, such as a contract number, one line of at most 256 characters.
     pub reference: Line,
-    /// Where to read it.
+    /// Where to read it: an https URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpsUrl>,
-    /// When it ends; all grants end with it.
+    /// When it ends, RFC 3339 such as 2027-06-30T00:00:00Z; all access ends with it. A policy may require it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Instant>,
 }
@@ -104,9 +112,9 @@ pub struct Agreement {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Review {
-    /// An approval or review is good for this long.
+    /// An approval or review is good for this long: in days, hours and minutes, such as 90d or 1d12h; a day is 24 hours.
     pub interval: Period,
-    /// And for this much longer while a review is overdue.
+    /// And for this much longer while a review is overdue, such as 7d; not at all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<Period>,
 }
@@ -118,10 +126,9 @@ pub struct PartnerIntegrationStatus {
     /// The generation that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, and Stalled while something must be mended.
+    /// Ready and ReviewCurrent, and Stalled while something must be mended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// Its AccessGrants.
     #[serde(default)]
@@ -132,8 +139,11 @@ pub struct PartnerIntegrationStatus {
     pub leaving: Vec<LeavingOwner>,
     /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), inner(length(max = 36)))]
     pub departed_owners: Vec<String>,
+    /// The earliest review due of its active grants; absent where nothing is to be reviewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_review_at: Option<Instant>,
     /// For tables: owners and grants in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<IntegrationSummary>,
@@ -144,6 +154,7 @@ pub struct PartnerIntegrationStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LeavingOwner {
     /// Name of the AccessOwner.
+    #[schemars(length(max = 63))]
     pub owner: String,
     /// When.
     pub until: Instant,
@@ -166,7 +177,9 @@ pub struct GrantCount {
 #[serde(rename_all = "camelCase", default)]
 pub struct IntegrationSummary {
     /// Both owners: business, then technical.
+    #[schemars(length(max = 256))]
     pub owners: String,
     /// Active grants, and all: `1/3`.
+    #[schemars(length(max = 64))]
     pub grants: String,
 }

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use jiff::{SpanRelativeTo, Timestamp};
+use kube::core::Rule;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -53,10 +54,10 @@ macro_rules! text {
 
 text!(
     /// One line of text: no control, format (bidirectional overrides among them) or line-breaking characters, since it
-    /// ends up in terminals, events and pages. 1 to 256 characters.
+    /// ends up in terminals, events and pages; and not blanks alone, which say nothing. 1 to 256 characters.
     Line, min 1, max 256,
-    r"self.matches(r'^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$')",
-    "must be one line of text without control characters, 1 to 256 characters"
+    r"self.matches(r'^[^\p{Cc}\p{Cf}\p{Z}]([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Cf}\p{Z}])?$')",
+    "must be one line of text without control characters or surrounding blanks, 1 to 256 characters"
 );
 text!(
     /// A DNS label (RFC 1123): what names of our kinds and references to them are.
@@ -101,21 +102,23 @@ text!(
     "must be an e-mail address, at most 254 characters"
 );
 text!(
-    /// An absolute `https` URL, of visible ASCII characters only: it is shown to people who then open it.
+    /// An absolute `https` URL, of visible ASCII characters only: it is shown to people who then open it. No user or
+    /// password in it, since everybody who sees the object would have them.
     HttpsUrl, min 9, max 1024,
-    "self.matches('^[!-~]+$') && isURL(self) && url(self).getScheme() == 'https' && url(self).getHost() != ''",
-    "must be an absolute https URL without blanks or characters beyond ASCII, at most 1024 characters"
+    r"self.matches(r'^https://[^/?#@]+([/?#]|$)') && self.matches('^[!-~]+$') && isURL(self) && url(self).getHost() != ''",
+    "must be an absolute https URL without blanks, characters beyond ASCII, user or password, at most 1024 characters"
 );
 text!(
-    /// An address block in CIDR notation.
+    /// An address block in CIDR notation. One address is a block of /32 or /128: an address with a shorter prefix is one
+    /// that the writer meant otherwise.
     Cidr, min 4, max 43,
-    "isCIDR(self)",
-    "must be an address block in CIDR notation, such as 203.0.113.0/24"
+    "isCIDR(self) && cidr(self) == cidr(self).masked()",
+    "must be an address block in CIDR notation that begins at its first address, such as 203.0.113.0/24 (one address: 203.0.113.7/32)"
 );
 text!(
     /// An API group in a rule: empty for the core group.
     ApiGroup, min 0, max 253,
-    "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$')",
+    "self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$')",
     "must be an API group by name ('' is the core group); wildcards are not allowed"
 );
 text!(
@@ -133,13 +136,15 @@ text!(
 text!(
     /// The name of an object in a rule.
     RuleName, min 1, max 253,
-    r"self.matches(r'^[^/%\\\p{C}\p{Z}*]+$')",
+    r"self.matches(r'^[^/%\\\p{C}\p{Z}*]+$') && self != '.' && self != '..'",
     "must be the name of an object: no blanks, '/', '%' or '*'; wildcards are not allowed"
 );
 
-/// An instant with a resolution of whole seconds (RFC 3339), years 0001 to 8999.
+/// An instant with a resolution of whole seconds (RFC 3339), years 1970 to 8999 of UTC: a status holds it without its
+/// offset, and must be able to.
 ///
-/// `format: date-time` alone accepts offsets such as `+99:99`, hence the pattern; both together refuse 30 February too.
+/// Not `format: date-time` in the schema: that accepts offsets such as `+99:99`, which we can't read, and a pattern beside
+/// it is refused with the pattern as the message. The rule says what is allowed in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Timestamp);
 
@@ -213,10 +218,40 @@ impl JsonSchema for Instant {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "type": "string", "format": "date-time", "maxLength": 40,
-            "pattern": r"^([0-8][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+            "type": "string", "maxLength": 40,
+            "x-kubernetes-validations": [{
+                "rule": is_instant("self"),
+                "message": "must be an instant in RFC 3339 with its offset, such as 2027-03-01T00:00:00Z, that exists, in the years 1970 to 8999 (UTC)",
+            }],
         })
     }
+}
+
+/// CEL: whether this string is an instant. The format alone would let `+99:99` through, the pattern alone 30 February,
+/// both together an offset that leads into another year.
+fn is_instant(field: &str) -> String {
+    format!(
+        "{field}.matches('^(19[7-9][0-9]|[2-8][0-9]{{3}})-[0-9]{{2}}-[0-9]{{2}}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{{1,9}})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$') \
+         && !format.datetime().validate({field}).hasValue() \
+         && timestamp({field}) >= timestamp('1970-01-01T00:00:00Z') && timestamp({field}) < timestamp('9000-01-01T00:00:00Z')"
+    )
+}
+
+/// A rule on an object: where both fields are set and are instants (else they are refused themselves), `later` is after `earlier`.
+pub(super) fn is_after(later: &str, earlier: &str) -> Rule {
+    let (one, other) = (format!("self.{earlier}"), format!("self.{later}"));
+    Rule::new(format!(
+        "!has({one}) || !has({other}) || !({} && {}) || timestamp({other}) > timestamp({one})",
+        is_instant(&one),
+        is_instant(&other),
+    ))
+    .message(format!("{later} must be after {earlier}").as_str())
+}
+
+/// A rule on a list: nothing twice.
+pub(super) fn is_distinct(field: &str) -> Rule {
+    Rule::new("self.all(one, self.exists_one(other, one == other))")
+        .message(format!("{field} must be distinct").as_str())
 }
 
 /// A length of time in days, hours and minutes, such as `90d`, `36h`, `15m` or `1d12h`; a day is 24 hours.

@@ -3,14 +3,31 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use super::{decide, grant, is_forbidden, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration};
+use super::digest::of_files;
+use super::namespaces::Namespaces;
+use super::{decide, documents, grant, sound, who_am_i};
+use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, Principal, SubjectKind};
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
+use crate::cli::world::integration_key;
 use crate::cli::{Io, Session, output};
+
+/// What is to be approved.
+struct Subject {
+    /// The grant, as it stands or as it is to be; none where all that is known of it is the digest.
+    shown: Option<(PartnerIntegration, AccessGrant)>,
+    digest: String,
+    /// It is yet to come: what stands there now is another.
+    proposed: Option<Proposed>,
+}
+
+/// How what is yet to come differs from what stands there.
+struct Proposed {
+    current: String,
+    changed: Vec<String>,
+}
 
 /// Approves a grant.
 ///
@@ -28,53 +45,38 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     if let Some(involvement) = involvement(&integration, &grant, &user.name) {
         bail!("not approved: {involvement}");
     }
-    let targets = namespaces(session, &grant, io).await?;
-    let digest = digest_to_approve(&integration, &grant, targets.as_ref())
-        .map_err(|refusal| anyhow!("not approved: {refusal}"))?;
-    if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
-        writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
+    let subject = subject(args, io, session, &grant, &integration).await?;
+    if let Some((integration, grant)) = &subject.shown
+        && let Some(involvement) = involvement(integration, grant, &user.name)
+    {
+        bail!("not approved: {involvement}");
     }
-    let end = grant.spec.expires_at;
-    if end.timestamp() <= io.now {
-        writeln!(
-            io.err,
-            "warning: spec.expiresAt ({end}) has passed: an approval gives no access"
-        )?;
-    }
-    for group in &args.groups {
-        ensure!(
-            user.groups.contains(group),
-            "--group {group}: {} is not in it; groups: {}",
-            user.name,
-            user.groups.join(", ")
-        );
-    }
-    let groups = if args.groups.is_empty() {
-        user.groups_stated()
+    let shown = subject.shown.as_ref().map_or(&grant, |(_, grant)| grant);
+    warn(io, &grant, shown)?;
+    let groups = user.groups_chosen(&args.groups)?;
+    show(io, &user.name, &subject)?;
+    let question = if subject.proposed.is_some() {
+        "approve what is yet to come?"
     } else {
-        args.groups.clone()
+        "approve?"
     };
-    write!(
-        io.err,
-        "approving as {}:\n{}",
-        output::escape(&user.name),
-        describe(&integration, &grant, &digest)
-    )?;
     if !args.yes {
-        match io.confirm("approve?")? {
+        match io.confirm(question)? {
             Some(true) => {}
             Some(false) => bail!("not approved"),
             None => bail!("not approved: there is no terminal to ask on; give --yes"),
         }
     }
-    let mut beyond = grant.target_namespaces();
+    let mut beyond = shown.target_namespaces();
     beyond.retain(|name| *name != session.namespace);
     let draft = Draft {
         namespace: &session.namespace,
-        grant: &args.grant,
+        kind: SubjectKind::AccessGrant,
+        name: &args.grant,
         uid: Some(uid),
         decision: Decision::Approve,
-        digest: Some(&digest),
+        digest: Some(&subject.digest),
+        grants: &[],
         targets: &beyond,
         user: &user.name,
         groups: &groups,
@@ -82,6 +84,137 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
         reason: &args.reason,
     };
     decide(&draft, io, session).await
+}
+
+fn warn(io: &mut Io<'_>, grant: &AccessGrant, shown: &AccessGrant) -> anyhow::Result<()> {
+    if grant.status.as_ref().is_none_or(|status| status.digest.is_none()) {
+        writeln!(io.err, "warning: the operator has not looked at this grant yet")?;
+    }
+    let end = shown.spec.expires_at;
+    if end.timestamp() <= io.now {
+        writeln!(
+            io.err,
+            "warning: spec.expiresAt ({end}) has passed: an approval gives no access"
+        )?;
+    }
+    Ok(())
+}
+
+/// Shows what is approved; what is yet to come is called so.
+fn show(io: &mut Io<'_>, user: &str, subject: &Subject) -> anyhow::Result<()> {
+    let user = output::escape(user);
+    match &subject.proposed {
+        None => writeln!(io.err, "approving as {user}:")?,
+        Some(_) => writeln!(
+            io.err,
+            "approving as {user} what is PROPOSED, and not what stands in the cluster now:"
+        )?,
+    }
+    match &subject.shown {
+        Some((integration, grant)) => write!(io.err, "{}", describe(integration, grant, &subject.digest))?,
+        None => writeln!(
+            io.err,
+            "  digest      {}\n  its content is not known here: give --file to see it",
+            subject.digest
+        )?,
+    }
+    if let Some(proposed) = &subject.proposed {
+        writeln!(io.err, "  now         {}", output::escape(&proposed.current))?;
+        if !proposed.changed.is_empty() {
+            writeln!(io.err, "  changes     {}", output::escape(&proposed.changed.join(", ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be approved: of the files, else what stands there, else no more than a digest.
+async fn subject(
+    args: &Approve,
+    io: &mut Io<'_>,
+    session: &Session,
+    grant: &AccessGrant,
+    integration: &PartnerIntegration,
+) -> anyhow::Result<Subject> {
+    let current = grant.status.as_ref().and_then(|status| status.digest.clone());
+    let proposed = |digest: &str, changed: Vec<String>| {
+        (current.as_deref() != Some(digest)).then(|| Proposed {
+            current: current.clone().unwrap_or_else(|| "no digest yet".to_owned()),
+            changed,
+        })
+    };
+    if !args.files.is_empty() {
+        let found = documents(&args.files, &session.namespace)?;
+        sound(&found, io)?;
+        let at = (session.namespace.clone(), args.grant.clone());
+        let mut coming = found.grants.get(&at).unwrap_or(grant).clone();
+        let is_there = found.grants.contains_key(&at) || found.integrations.contains_key(&integration_key(grant));
+        ensure!(
+            is_there,
+            "--file: neither grant {}/{} nor its integration is in the files",
+            at.0,
+            at.1
+        );
+        let (mut proposal, computed) = of_files(session, &found, &coming, Some(grant), &BTreeMap::new()).await?;
+        // Files need not say who asked; who asked for what stands there has a part in what replaces it.
+        let (spec, standing) = (&mut coming.spec, &grant.spec);
+        asked_by(
+            &mut spec.requested_by,
+            &mut spec.contributors,
+            &standing.requested_by,
+            &standing.contributors,
+        );
+        let (spec, standing) = (&mut proposal.spec, &integration.spec);
+        asked_by(
+            &mut spec.requested_by,
+            &mut spec.contributors,
+            &standing.requested_by,
+            &standing.contributors,
+        );
+        if let Some(digest) = args.digest.as_ref().filter(|digest| **digest != computed.digest) {
+            bail!(
+                "not approved: what the files hold has the digest {}, --digest is {digest}",
+                computed.digest
+            );
+        }
+        let known = grant.status.as_ref().map(|status| &status.digest_sections);
+        let changed = known.map(|known| computed.changed_since(known)).unwrap_or_default();
+        return Ok(Subject {
+            proposed: proposed(&computed.digest, changed),
+            digest: computed.digest,
+            shown: Some((proposal, coming)),
+        });
+    }
+    let targets = Namespaces::default().of(session, grant, io).await?;
+    let standing = digest_to_approve(integration, grant, targets.as_ref());
+    match (&args.digest, standing) {
+        (Some(digest), standing) if standing.as_ref() != Ok(digest) => Ok(Subject {
+            proposed: proposed(digest, Vec::new()),
+            digest: digest.clone(),
+            shown: None,
+        }),
+        (_, standing) => Ok(Subject {
+            digest: standing.map_err(|refusal| anyhow!("not approved: {refusal}"))?,
+            shown: Some((integration.clone(), grant.clone())),
+            proposed: None,
+        }),
+    }
+}
+
+/// Adds who asked for what stands there, and who changed it.
+fn asked_by(
+    requested_by: &mut Option<Principal>,
+    contributors: &mut Vec<Principal>,
+    before: &Option<Principal>,
+    others: &[Principal],
+) {
+    if requested_by.is_none() {
+        requested_by.clone_from(before);
+    }
+    for other in others {
+        if !contributors.contains(other) {
+            contributors.push(other.clone());
+        }
+    }
 }
 
 async fn integration(session: &Session, grant: &AccessGrant) -> anyhow::Result<PartnerIntegration> {
@@ -96,33 +229,4 @@ async fn integration(session: &Session, grant: &AccessGrant) -> anyhow::Result<P
                 session.namespace
             )
         })
-}
-
-/// UIDs of the namespaces that the access reaches; none where they may not be read.
-async fn namespaces(
-    session: &Session,
-    grant: &AccessGrant,
-    io: &mut Io<'_>,
-) -> anyhow::Result<Option<BTreeMap<String, String>>> {
-    let api = Api::<Namespace>::all(session.client.clone());
-    let mut targets = BTreeMap::new();
-    for name in grant.target_namespaces() {
-        match api.get_opt(&name).await {
-            Ok(Some(namespace)) => {
-                let uid = namespace.metadata.uid.context("a namespace has no UID")?;
-                targets.insert(name, uid);
-            }
-            Ok(None) => writeln!(io.err, "warning: namespace {} does not exist", output::escape(&name))?,
-            Err(error) if is_forbidden(&error) => {
-                writeln!(
-                    io.err,
-                    "note: you may not get namespace {}, so its UID is taken from the status of the grant",
-                    output::escape(&name)
-                )?;
-                return Ok(None);
-            }
-            Err(error) => return Err(error).with_context(|| format!("reading namespace {name}")),
-        }
-    }
-    Ok(Some(targets))
 }

@@ -1,7 +1,7 @@
 //! `deny`: says no to a grant.
 
 use super::{decide, grant, who_am_i};
-use crate::api::v1alpha1::Decision;
+use crate::api::v1alpha1::{Decision, SubjectKind};
 use crate::cli::args::Deny;
 use crate::cli::decision::Draft;
 use crate::cli::{Io, Session};
@@ -16,10 +16,12 @@ pub async fn run(args: &Deny, io: &mut Io<'_>, session: &Session) -> anyhow::Res
     let user = who_am_i(&session.client).await?;
     let draft = Draft {
         namespace: &session.namespace,
-        grant: &args.grant,
+        kind: SubjectKind::AccessGrant,
+        name: &args.grant,
         uid: grant.metadata.uid.as_deref(),
         decision: Decision::Deny,
         digest: None,
+        grants: &[],
         // A no needs no right anywhere else.
         targets: &[],
         user: &user.name,

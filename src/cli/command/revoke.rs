@@ -4,7 +4,7 @@ use anyhow::ensure;
 use kube::Api;
 
 use super::{decide, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision};
+use crate::api::v1alpha1::{AccessGrant, Decision, SubjectKind};
 use crate::cli::args::Revoke;
 use crate::cli::decision::Draft;
 use crate::cli::{Io, Session, failure, output};
@@ -42,10 +42,12 @@ pub async fn run(args: &Revoke, io: &mut Io<'_>, session: &Session) -> anyhow::R
     let user = who_am_i(&session.client).await?;
     let draft = Draft {
         namespace: &session.namespace,
-        grant: &args.grant,
+        kind: SubjectKind::AccessGrant,
+        name: &args.grant,
         uid: grant.as_ref().and_then(|grant| grant.metadata.uid.as_deref()),
         decision: Decision::Revoke,
         digest: None,
+        grants: &[],
         // A no needs no right anywhere else.
         targets: &[],
         user: &user.name,

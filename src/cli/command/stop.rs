@@ -226,10 +226,12 @@ fn revoke(
 ) -> AccessDecision {
     let draft = Draft {
         namespace: &integration.key.0,
-        grant: &integration.key.1,
+        kind: SubjectKind::PartnerIntegration,
+        name: &integration.key.1,
         uid: integration.uid.as_deref(),
         decision: Decision::Revoke,
         digest: None,
+        grants: &[],
         // A no needs no right anywhere else.
         targets: &[],
         user,
@@ -237,9 +239,7 @@ fn revoke(
         valid_until: None,
         reason: &args.reason,
     };
-    let mut decision = build(&draft, now);
-    decision.spec.subject.kind = SubjectKind::PartnerIntegration;
-    decision
+    build(&draft, now)
 }
 
 /// Sends a decision, again where it could not be taken just then; says why it was not taken in the end.

@@ -22,10 +22,11 @@ pub(super) fn conditions(
         let (status, reason, message) = match decision.spec.decision {
             Decision::Approve => approval(now, decision, standing, objections.get(uid(decision))),
             Decision::Deny | Decision::Revoke => negative(standing),
+            // The schema refuses it.
             Decision::Review => (
-                "Unknown",
-                counted::NOT_EVALUATED,
-                "reviews are not evaluated yet".to_owned(),
+                "False",
+                counted::NOTHING_TO_RENEW,
+                "a Review is of a PartnerIntegration".to_owned(),
             ),
         };
         let condition = Desired::new(types::COUNTED, status, reason, message);
@@ -49,7 +50,10 @@ fn approval(
     }
     match standing.counted.iter().find(|approval| approval.uid == uid(decision)) {
         Some(approval) if now < approval.valid_until => {
-            let words = format!("it counts until {}", approval.valid_until);
+            let mut words = format!("it counts until {}", approval.valid_until);
+            if let Some(renewal) = approval.renewed_by.last() {
+                words.push_str(&format!(", last renewed by {}", renewal.decision_ref));
+            }
             ("True", counted::COUNTED, words)
         }
         Some(approval) => {

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use crate::api::v1alpha1::{ApprovalRequirement, CountedApproval, Instant};
 use crate::domain::ownership::{Owners, person};
 
-/// Until when every line is met, if all are now: each by distinct people, though one person may meet several lines.
+/// Until when every line is met, if all are now, where an approval is good until `until`: each by distinct people, though
+/// one person may meet several lines.
 #[must_use]
 pub(super) fn met_until(
     lines: &[ApprovalRequirement],
     approvals: &[CountedApproval],
     owners: &Owners<'_>,
+    until: impl Fn(&CountedApproval) -> Instant,
 ) -> Option<Instant> {
     lines
         .iter()
-        .map(|line| line_met_until(line, approvals, owners))
+        .map(|line| line_met_until(line, approvals, owners, &until))
         .try_fold(None, |earliest: Option<Instant>, met| {
             let met = met?;
             Some(Some(earliest.map_or(met, |instant| instant.min(met))))
@@ -23,11 +25,17 @@ pub(super) fn met_until(
 }
 
 /// The line's count-th latest end, one for each person.
-fn line_met_until(line: &ApprovalRequirement, approvals: &[CountedApproval], owners: &Owners<'_>) -> Option<Instant> {
+fn line_met_until(
+    line: &ApprovalRequirement,
+    approvals: &[CountedApproval],
+    owners: &Owners<'_>,
+    until: impl Fn(&CountedApproval) -> Instant,
+) -> Option<Instant> {
     let mut ends = BTreeMap::new();
     for approval in approvals.iter().filter(|approval| is_of_a_group(line, approval)) {
-        let end = ends.entry(person(&approval.by, owners)).or_insert(approval.valid_until);
-        *end = (*end).max(approval.valid_until);
+        let until = until(approval);
+        let end = ends.entry(person(&approval.by, owners)).or_insert(until);
+        *end = (*end).max(until);
     }
     let mut ends: Vec<Instant> = ends.into_values().collect();
     ends.sort_by(|one, other| other.cmp(one));

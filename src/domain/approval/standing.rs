@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::review::{self, ReviewOutcome};
 use super::{counted, lines};
 use crate::api::conditions::counted as words;
 use crate::api::v1alpha1::{
@@ -70,6 +73,10 @@ pub struct Standing {
     pub revoked_at: Option<Instant>,
     /// Why each other approval does not count, by the decision's name.
     pub not_counted: BTreeMap<String, String>,
+    /// What each Review that lists the grant did for it, by the decision's name.
+    pub reviews: BTreeMap<String, ReviewOutcome>,
+    /// When the next review is due: after it too few approvals are in force that aren't overdue.
+    pub review_due: Option<Instant>,
     /// UIDs of decisions that would count once their decider is confirmed.
     pub to_confirm: BTreeSet<String>,
     /// The Counted condition of each decision on the grant itself, by the decision's name.
@@ -128,7 +135,7 @@ pub fn consider(question: &Question<'_>) -> Standing {
         .filter(|decision| decision.spec.decision == Decision::Approve)
     {
         match weigh(question, decision, void_until, &involved) {
-            Weight::Counts(approval) => standing.counted.push(approval),
+            Weight::Counts(approval) => standing.counted.push(*approval),
             Weight::Unconfirmed => {
                 standing.to_confirm.insert(uid(decision).to_owned());
             }
@@ -142,6 +149,9 @@ pub fn consider(question: &Question<'_>) -> Standing {
     }
     let surplus = standing.counted.len().saturating_sub(MOST_COUNTED);
     standing.counted.drain(..surplus);
+    let reviewed = review::renew(question, &decisions, &mut standing.counted, void_until, &involved);
+    standing.reviews = reviewed.outcomes;
+    standing.to_confirm.extend(reviewed.to_confirm);
 
     let in_force: Vec<CountedApproval> = standing
         .counted
@@ -149,9 +159,12 @@ pub fn consider(question: &Question<'_>) -> Standing {
         .filter(|approval| question.now < approval.valid_until)
         .cloned()
         .collect();
-    standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners);
+    let end = |approval: &CountedApproval| approval.valid_until;
+    let due = |approval: &CountedApproval| approval.review_due.unwrap_or(approval.valid_until);
+    standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners, end);
+    standing.review_due = lines::met_until(question.lines, &in_force, question.owners, due);
     standing.lapsed = standing.in_force_until.is_none()
-        && lines::met_until(question.lines, &standing.counted, question.owners).is_some();
+        && lines::met_until(question.lines, &standing.counted, question.owners, end).is_some();
     let enough = if question.lines.is_empty() {
         !standing.counted.is_empty()
     } else {
@@ -171,17 +184,25 @@ pub fn consider(question: &Question<'_>) -> Standing {
 }
 
 enum Weight {
-    Counts(CountedApproval),
+    Counts(Box<CountedApproval>),
     Unconfirmed,
     DoesNotCount(Objection),
 }
 
-/// Why an approval does not count.
-pub(super) struct Objection {
+/// Why an approval or a review does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
     /// In one stable word.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
     /// In words.
-    pub(super) words: String,
+    pub words: String,
+}
+
+impl Objection {
+    pub(crate) fn new(reason: &'static str, words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self { reason, words }
+    }
 }
 
 fn weigh(
@@ -190,7 +211,7 @@ fn weigh(
     void_until: Option<Instant>,
     involved: &BTreeSet<Person<'_>>,
 ) -> Weight {
-    let no = |reason: &'static str, words: String| Weight::DoesNotCount(Objection { reason, words });
+    let no = |reason, words: String| Weight::DoesNotCount(Objection { reason, words });
     let spec = &decision.spec;
     let at = made_at(decision);
     let grant_uid = question.grant.metadata.uid.as_deref().unwrap_or_default();
@@ -204,57 +225,11 @@ fn weigh(
         );
     }
     let approved = spec.digest.as_ref().map_or("", |digest| digest.0.as_str());
-    let replaced = question.replaced.iter().position(|it| it.digest == approved);
-    match replaced.map(|index| (&question.replaced[index], changed_since(&question.replaced[index..]))) {
-        Some((replaced, changed)) if approved != question.digest => {
-            return no(
-                words::DIGEST_REPLACED,
-                format!(
-                    "it is of another digest, replaced at {}{changed}: what stands there now is {}",
-                    replaced.at, question.digest
-                ),
-            );
-        }
-        None if approved != question.digest => {
-            return no(
-                words::DIGEST_NOT_CURRENT,
-                format!("it is of another digest: what stands there now is {}", question.digest),
-            );
-        }
-        Some((replaced, changed)) if at <= replaced.at => {
-            return no(
-                words::DIGEST_REPLACED,
-                format!(
-                    "what it approved was replaced at {}{changed}: approve again",
-                    replaced.at
-                ),
-            );
-        }
-        _ => {}
-    }
-    if question.previous.replaced_before.is_some_and(|before| at <= before) {
-        return no(
-            words::DIGEST_REPLACED,
-            "too much was changed since to tell whether what it approved was replaced: approve again".to_owned(),
-        );
-    }
-    if void_until.is_some_and(|void| at <= void) {
-        return no(
-            words::VOIDED,
-            "it was made before the last Deny, Revoke or owner removal, or in the same second".to_owned(),
-        );
-    }
-    let Some(by) = spec.decided_by.as_ref().map(|by| by.0.as_str()) else {
-        return no(words::DECIDER_MISSING, "spec.decidedBy is missing".to_owned());
-    };
-    if by.starts_with("system:serviceaccount:") {
-        return no(words::SERVICE_ACCOUNT, "a ServiceAccount can't decide".to_owned());
-    }
-    if involved.contains(&person(by, question.owners)) {
-        return no(
-            words::OWN_REQUEST,
-            format!("{by} requested this or had a hand in it: somebody else must approve"),
-        );
+    let objection = digest_objection(question, approved, at)
+        .or_else(|| void_objection(at, void_until))
+        .or_else(|| decider_objection(question, decision, involved));
+    if let Some(objection) = objection {
+        return Weight::DoesNotCount(objection);
     }
     let own = question.grant.metadata.namespace.as_deref().unwrap_or_default();
     let reached = question.grant.target_namespaces();
@@ -274,7 +249,7 @@ fn weigh(
         .approvals
         .iter()
         .find(|approval| approval.uid == uid(decision));
-    let computed = valid_until(question.integration, decision, at);
+    let computed = review::unrenewed(question.integration, decision, at);
     if let Some(frozen) = frozen {
         if frozen.owner_uids != today {
             return no(
@@ -282,20 +257,23 @@ fn weigh(
                 "the owners are no longer those of the day it was made".to_owned(),
             );
         }
-        return Weight::Counts(CountedApproval {
-            valid_until: frozen.valid_until.min(computed),
+        let term = review::earlier(review::frozen(frozen), computed);
+        return Weight::Counts(Box::new(CountedApproval {
+            valid_until: term.valid_until,
+            review_due: Some(term.review_due),
+            renewed_by: Vec::new(),
+            unrenewed: None,
             ..frozen.clone()
-        });
+        }));
     }
     let Some(proofs) = question.proofs else {
         return Weight::Unconfirmed;
     };
     if !proofs.held_at(written_at(decision)) {
-        return no(
-            words::UNCHECKED,
-            "it was made while the admission policies were not seen to hold, so that nobody checked who decided: decide again"
-                .to_owned(),
-        );
+        return Weight::DoesNotCount(unchecked());
+    }
+    if let Some(objection) = unchecked_request(question, proofs) {
+        return Weight::DoesNotCount(objection);
     }
     // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
     let departed = &question.previous.departed_owners;
@@ -313,17 +291,107 @@ fn weigh(
     match question.confirmations.get(uid(decision)) {
         None => Weight::Unconfirmed,
         Some(Confirmation::Refused(why)) => no(words::NOT_ALLOWED, why.clone()),
-        Some(Confirmation::Allowed) => Weight::Counts(CountedApproval {
+        Some(Confirmation::Allowed) => Weight::Counts(Box::new(CountedApproval {
             decision_ref: name(decision).to_owned(),
             uid: uid(decision).to_owned(),
-            by: by.to_owned(),
+            by: spec.decided_by.as_ref().map_or_else(String::new, |by| by.0.clone()),
             groups: spec.decided_by_groups.iter().map(|group| group.0.clone()).collect(),
             at,
-            valid_until: computed,
+            valid_until: computed.valid_until,
             digest: question.digest.to_owned(),
             owner_uids: today,
-        }),
+            review_due: Some(computed.review_due),
+            renewed_by: Vec::new(),
+            unrenewed: None,
+            reviews_forgotten: None,
+        })),
     }
+}
+
+/// Why nothing can be approved that nobody checked: whoever asked may stand there under another name.
+fn unchecked_request(question: &Question<'_>, proofs: &Proofs) -> Option<Objection> {
+    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| Instant::new(time.0));
+    let written = [
+        ("the AccessGrant was created", created(&question.grant.metadata)),
+        (
+            "its PartnerIntegration was created",
+            created(&question.integration.metadata),
+        ),
+        ("what it approves was written", question.previous.digest_since),
+    ];
+    let unchecked = written
+        .into_iter()
+        .find(|(_, at)| at.is_some_and(|at| !proofs.held_at(at)));
+    unchecked.map(|(what, at)| {
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let words = format!(
+            "{what}{at}, while the admission policies were not seen to hold, so that nobody checked who asked: it has to be written anew"
+        );
+        Objection::new(words::UNCHECKED, words)
+    })
+}
+
+/// Why a decision does not count that nobody checked.
+pub(super) fn unchecked() -> Objection {
+    let words = "it was made while the admission policies were not seen to hold, so that nobody checked who decided: decide again";
+    Objection::new(words::UNCHECKED, words)
+}
+
+/// Why a decision on this digest, made at `at`, is not one on what stands there now.
+pub(super) fn digest_objection(question: &Question<'_>, digest: &str, at: Instant) -> Option<Objection> {
+    let current = question.digest;
+    let replaced = question.replaced.iter().position(|it| it.digest == digest);
+    let replaced = replaced.map(|index| (question.replaced[index].at, changed_since(&question.replaced[index..])));
+    let (reason, words) = match replaced {
+        Some((when, changed)) if digest != current => (
+            words::DIGEST_REPLACED,
+            format!("it is of another digest, replaced at {when}{changed}: what stands there now is {current}"),
+        ),
+        None if digest != current => (
+            words::DIGEST_NOT_CURRENT,
+            format!("it is of another digest: what stands there now is {current}"),
+        ),
+        Some((when, changed)) if at <= when => (
+            words::DIGEST_REPLACED,
+            format!("what it approved was replaced at {when}{changed}: approve again"),
+        ),
+        _ if question.previous.replaced_before.is_some_and(|before| at <= before) => (
+            words::DIGEST_REPLACED,
+            "too much was changed since to tell whether what it approved was replaced: approve again".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(Objection { reason, words })
+}
+
+/// A no, or an owner who went, voids what was decided before it.
+pub(super) fn void_objection(at: Instant, void_until: Option<Instant>) -> Option<Objection> {
+    let words = "it was made before the last Deny, Revoke or owner removal, or in the same second";
+    void_until
+        .is_some_and(|void| at <= void)
+        .then(|| Objection::new(words::VOIDED, words))
+}
+
+/// Why this decider's yes never counts, whatever his rights.
+pub(super) fn decider_objection(
+    question: &Question<'_>,
+    decision: &AccessDecision,
+    involved: &BTreeSet<Person<'_>>,
+) -> Option<Objection> {
+    let Some(by) = decision.spec.decided_by.as_ref().map(|by| by.0.as_str()) else {
+        return Some(Objection::new(words::DECIDER_MISSING, "spec.decidedBy is missing"));
+    };
+    if by.starts_with("system:serviceaccount:") {
+        return Some(Objection::new(words::SERVICE_ACCOUNT, "a ServiceAccount can't decide"));
+    }
+    let verb = match decision.spec.decision {
+        Decision::Review => "review",
+        _ => "approve",
+    };
+    involved.contains(&person(by, question.owners)).then(|| {
+        let words = format!("{by} requested this or had a hand in it: somebody else must {verb}");
+        Objection::new(words::OWN_REQUEST, words)
+    })
 }
 
 /// The sections that were changed from the first of these digests on, in words; empty where that isn't known.
@@ -339,7 +407,7 @@ fn changed_since(replaced: &[ReplacedDigest]) -> String {
     format!(" (changed since: {})", changed.join(", "))
 }
 
-/// A decision on the grant, or a Deny or Revoke of its integration, by name.
+/// A decision on the grant or on its integration, by name.
 fn is_about(question: &Question<'_>, decision: &AccessDecision) -> bool {
     let same_namespace = decision.metadata.namespace == question.grant.metadata.namespace;
     let subject = &decision.spec.subject;
@@ -386,15 +454,8 @@ fn involved<'a>(question: &Question<'a>) -> BTreeSet<Person<'a>> {
     )
 }
 
-/// The decision's own date, the review interval with its grace from its making: the earlier.
-fn valid_until(integration: &PartnerIntegration, decision: &AccessDecision, at: Instant) -> Instant {
-    let review = &integration.spec.review;
-    let lapse = at.plus(review.interval.as_seconds() + review.grace.map_or(0, |grace| grace.as_seconds()));
-    decision.spec.valid_until.map_or(lapse, |until| until.min(lapse))
-}
-
 /// When an approval was made: as stated, but never later than it was written, since a later one would outdo a Revoke.
-fn made_at(decision: &AccessDecision) -> Instant {
+pub(super) fn made_at(decision: &AccessDecision) -> Instant {
     let written = written_at(decision);
     decision.spec.decided_at.map_or(written, |stated| stated.min(written))
 }

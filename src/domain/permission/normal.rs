@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use crate::api::v1alpha1::{ResolvedRule, Rule};
+use crate::api::v1alpha1::{LONGEST_WORD, ResolvedRule, Rule};
 
 use super::cover::{rule_within, word_within};
 use super::{ALL, MOST_RULES, NON_RESOURCE_URLS, TOO_MANY_RULES, is_pseudo_group};
@@ -63,7 +63,8 @@ pub fn from_policy_rules(rules: &[PolicyRule]) -> Vec<ResolvedRule> {
 ///
 /// Words that a wildcard beside them implies are dropped, rules that differ in one place only are merged, rules within
 /// another are dropped, and rules too long for the status are split. If more than [`MOST_RULES`] remain, the rest
-/// becomes one rule of the group [`TOO_MANY_RULES`], since leaving out a permission would hide it.
+/// becomes one rule of the group [`TOO_MANY_RULES`], since leaving out a permission would hide it; so does a rule with a
+/// word longer than the status can hold.
 #[must_use]
 pub fn normalise(rules: Vec<ResolvedRule>) -> Vec<ResolvedRule> {
     let mut rules: BTreeSet<ResolvedRule> = rules.into_iter().flat_map(cleaned).collect();
@@ -97,6 +98,15 @@ fn too_many() -> ResolvedRule {
     }
 }
 
+/// Whether a status could not hold the rule word for word, in characters as the API server counts them.
+fn has_long_words(rule: &ResolvedRule) -> bool {
+    let words = [&rule.api_groups, &rule.resources, &rule.verbs, &rule.resource_names];
+    words
+        .into_iter()
+        .flatten()
+        .any(|word| word.len() > LONGEST_WORD && word.chars().count() > LONGEST_WORD)
+}
+
 /// The rule in sorted words, its pseudo groups apart, so that no wildcard swallows them; nothing where it permits nothing.
 fn cleaned(mut rule: ResolvedRule) -> Vec<ResolvedRule> {
     let (pseudo, real): (Vec<String>, Vec<String>) =
@@ -114,6 +124,9 @@ fn cleaned(mut rule: ResolvedRule) -> Vec<ResolvedRule> {
     });
     parts.retain(|part| !(part.api_groups.is_empty() || part.resources.is_empty() || part.verbs.is_empty()));
     for part in &mut parts {
+        if has_long_words(part) {
+            *part = too_many();
+        }
         tidy(&mut part.api_groups);
         tidy(&mut part.resources);
         tidy(&mut part.verbs);

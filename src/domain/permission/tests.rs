@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use super::*;
-use crate::api::v1alpha1::ResolvedRule;
+use crate::api::v1alpha1::{LONGEST_WORD, ResolvedRule};
 
 fn words(text: &str) -> Vec<String> {
     text.split(',')
@@ -213,6 +213,15 @@ fn normal_form_fits_the_status() {
         cut.iter().flat_map(never_grantable).collect::<Vec<_>>(),
         ["more rules than can be judged"]
     );
+
+    let long = |length: usize| ResolvedRule {
+        resource_names: vec!["ä".repeat(length)],
+        ..rule("core x get")
+    };
+    assert_eq!(normalise(vec![long(LONGEST_WORD)]), [long(LONGEST_WORD)]);
+    let unjudged = normalise(vec![long(LONGEST_WORD + 1)]);
+    assert_eq!(unjudged.len(), 1);
+    assert_eq!(never_grantable(&unjudged[0]), ["more rules than can be judged"]);
 }
 
 /// A block of so many groups, resources, verbs and names, the same words each time.

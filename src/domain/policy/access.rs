@@ -2,181 +2,333 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::v1alpha1::{AccessPolicy, Delivery, ResolvedRule};
+use crate::api::v1alpha1::{AccessPolicy, Delivery, LabelMatch, ResolvedRule};
 use crate::domain::permission::{
     Shown, from_rules, named_part, never_grantable, reaches_secrets, secret_names, uncovered,
 };
 
-use super::facts::{Entry, Facts};
+use super::facts::{Entry, Facts, Rules};
 use super::name;
+use super::point::Point;
 
 /// Namespaces of Kubernetes' own begin so.
 const RESERVED_NAMESPACE_PREFIX: &str = "kube-";
+/// The most words of a list that a point shows.
+const MOST_SHOWN: usize = 16;
 
-/// In which points no policy whatever could permit the access.
-pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<String> {
-    let mut failing = Vec::new();
-    if is_reserved(facts, facts.own) {
-        failing.push(format!("metadata.namespace: {} is reserved", Shown(facts.own)));
-    }
-    if facts.entries.is_empty() {
-        failing.push("spec.access: empty, at least one entry is needed".to_owned());
-    }
+/// Points that no policy whatever lifts.
+pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<Point> {
+    let own = Shown(facts.own);
+    let namespace = Point::holds("grant.namespace", "metadata.namespace", own.to_string(), "not reserved");
+    let mut points = vec![if is_reserved(facts, facts.own) {
+        namespace.fails(
+            format_args!("{own} is reserved"),
+            "create the grant in another namespace",
+        )
+    } else {
+        namespace
+    }];
+    let count = facts.entries.len();
+    let entries = Point::holds(
+        "grant.access",
+        "spec.access",
+        counted(count, "entry", "entries"),
+        "at least one entry",
+    );
+    points.push(if count == 0 {
+        entries.fails("empty, at least one entry is needed", "write what is to be reached")
+    } else {
+        entries
+    });
     for entry in &facts.entries {
-        failing.extend(shape(facts, entry));
-        failing.extend(targets(facts, entry));
+        points.push(shape(facts, entry));
+        points.extend(targets(facts, entry));
         for part in &entry.rules {
-            for reason in part
-                .rules
-                .iter()
-                .flat_map(never_grantable)
-                .collect::<BTreeSet<String>>()
-            {
-                failing.push(format!("{}: {reason}", part.path));
-            }
-            failing.extend(delivered(facts, entry, &part.path, &part.rules));
+            points.extend(grantable(part));
+            points.extend(delivered(facts, entry, part));
         }
     }
     // Whoever edits the grant's namespace may read the Secrets there: no way into other namespaces should lie among them.
-    if facts.reaches_beyond_own() && facts.request.grant.token().delivery != Delivery::Private {
-        failing.push(
-            "spec.credential.token.delivery: Namespace, must be Private where access goes beyond the grant's own namespace"
-                .to_owned(),
-        );
-    }
-    failing
+    let delivery = facts.request.grant.token().delivery;
+    let beyond = facts.reaches_beyond_own();
+    let asks = if beyond {
+        "must be Private where access goes beyond the grant's own namespace"
+    } else {
+        "any, since access stays in the grant's own namespace"
+    };
+    points.push(
+        Point::holds(
+            "grant.credential.delivery",
+            "spec.credential.token.delivery",
+            format!("{delivery:?}"),
+            asks,
+        )
+        .fails_if(beyond && delivery != Delivery::Private, || {
+            "set spec.credential.token.delivery to Private".to_owned()
+        }),
+    );
+    points
 }
 
-fn shape(facts: &Facts<'_>, entry: &Entry<'_>) -> Option<String> {
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn shape(facts: &Facts<'_>, entry: &Entry<'_>) -> Point {
     let path = &entry.path;
+    let asks = "exactly one of rules and clusterRoleRef";
     match (&entry.entry.rules, &entry.entry.cluster_role_ref) {
-        (Some(_), Some(_)) | (None, None) => Some(format!("{path}: exactly one of rules and clusterRoleRef is needed")),
-        (Some(rules), None) if rules.is_empty() => Some(format!("{path}.rules: empty, at least one rule is needed")),
-        (None, Some(role)) if !facts.request.cluster_roles.contains_key(&role.name.0) => Some(format!(
-            "{path}.clusterRoleRef.name: there is no ClusterRole {}",
-            Shown(&role.name.0)
-        )),
-        _ => None,
-    }
-}
-
-fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<String> {
-    let mut failing = Vec::new();
-    for namespace in &entry.namespaces {
-        if is_reserved(facts, namespace) {
-            failing.push(format!("{}.namespaces: {} is reserved", entry.path, Shown(namespace)));
-        } else if !facts.request.namespaces.contains_key(*namespace) {
-            failing.push(format!(
-                "{}.namespaces: there is no namespace {}",
-                entry.path,
-                Shown(namespace)
-            ));
+        (Some(_), Some(_)) | (None, None) => {
+            let has = if entry.entry.rules.is_some() { "both" } else { "neither" };
+            Point::holds("grant.access.entry", path, has, asks).fails(
+                "exactly one of rules and clusterRoleRef is needed",
+                "write rules, or name a ClusterRole, in each entry",
+            )
+        }
+        (Some(rules), None) if rules.is_empty() => Point::holds(
+            "grant.access.entry",
+            format!("{path}.rules"),
+            "no rule",
+            "at least one rule",
+        )
+        .fails("empty, at least one rule is needed", "write the rules that are needed"),
+        (Some(rules), None) => {
+            let has = counted(rules.len(), "rule", "rules");
+            Point::holds("grant.access.entry", format!("{path}.rules"), has, asks)
+        }
+        (None, Some(role)) => {
+            let role = Shown(&role.name.0);
+            let point = Point::holds(
+                "grant.access.entry",
+                format!("{path}.clusterRoleRef.name"),
+                role.to_string(),
+                "a ClusterRole that exists",
+            );
+            if facts.request.cluster_roles.contains_key(role.0) {
+                point
+            } else {
+                point.fails(
+                    format_args!("there is no ClusterRole {role}"),
+                    "name a ClusterRole that exists, or write rules",
+                )
+            }
         }
     }
-    failing
+}
+
+fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<Point> {
+    let field = format!("{}.namespaces", entry.path);
+    let judged = entry.namespaces.iter().map(|namespace| {
+        let shown = Shown(namespace);
+        let point = Point::holds(
+            "grant.access.namespaces",
+            &field,
+            shown.to_string(),
+            "a namespace that exists and is not reserved",
+        );
+        if is_reserved(facts, namespace) {
+            point.fails(
+                format_args!("{shown} is reserved"),
+                format!("take {shown} out of {field}"),
+            )
+        } else if facts.request.namespaces.contains_key(*namespace) {
+            point
+        } else {
+            let change = if *namespace == facts.own {
+                format!("create namespace {shown} first")
+            } else {
+                format!("take {shown} out of {field}, or create it first")
+            };
+            point.fails(format_args!("there is no namespace {shown}"), change)
+        }
+    });
+    judged.collect()
 }
 
 fn is_reserved(facts: &Facts<'_>, namespace: &str) -> bool {
     namespace.starts_with(RESERVED_NAMESPACE_PREFIX) || facts.request.reserved_namespaces.contains(namespace)
 }
 
+/// What is never granted, of these rules.
+fn grantable(part: &Rules) -> Vec<Point> {
+    let asks = "nothing that is never granted";
+    let point = Point::holds("grant.access.grantable", &part.path, part.words(), asks);
+    let reasons: BTreeSet<String> = part.rules.iter().flat_map(never_grantable).collect();
+    if reasons.is_empty() {
+        return vec![point];
+    }
+    let change = if part.is_stated {
+        format!("take it out of {}: no policy can allow it", part.path)
+    } else {
+        "name another ClusterRole, or write rules: no policy can allow it".to_owned()
+    };
+    let failing = |reason| point.clone().fails(reason, change.clone());
+    reasons.into_iter().map(failing).collect()
+}
+
 /// Which Secrets that deliver credentials the rules name: a partner must not read another's, nor keep its own alive.
-fn delivered(facts: &Facts<'_>, entry: &Entry<'_>, path: &str, rules: &[ResolvedRule]) -> Vec<String> {
+fn delivered(facts: &Facts<'_>, entry: &Entry<'_>, part: &Rules) -> Vec<Point> {
+    if !part.rules.iter().any(reaches_secrets) {
+        return Vec::new();
+    }
     let own_delivery = facts.own_delivery();
-    let mut failing = Vec::new();
+    let asks = "no Secret that delivers a credential";
+    let point = |has: String| Point::holds("grant.access.secrets", &part.path, has, asks);
+    let mut points = Vec::new();
     for namespace in &entry.namespaces {
         let ours = facts.request.delivery_secrets.get(*namespace);
-        for secret in rules.iter().flat_map(secret_names).collect::<BTreeSet<&String>>() {
+        for secret in part.rules.iter().flat_map(secret_names).collect::<BTreeSet<&String>>() {
             let own = *namespace == facts.own && own_delivery.as_ref() == Some(secret);
             if own || ours.is_some_and(|ours| ours.contains(secret)) {
-                failing.push(format!(
-                    "{path}: the Secret {} in namespace {} delivers a credential and is never granted",
+                let words = format!(
+                    "the Secret {} in namespace {} delivers a credential and is never granted",
                     Shown(secret),
                     Shown(namespace),
-                ));
+                );
+                let change = format!("take {} out of {}", Shown(secret), part.path);
+                points.push(point(Shown(secret).to_string()).fails(words, change));
             }
         }
         // Without names every one is reached; the rule is refused for that already, this says it once more where it bites.
         let unnamed = |rule: &ResolvedRule| reaches_secrets(rule) && rule.resource_names.is_empty();
-        if ours.is_some_and(|ours| !ours.is_empty()) && rules.iter().any(unnamed) {
-            failing.push(format!(
-                "{path}: reaches Secrets that deliver credentials in namespace {}",
+        if ours.is_some_and(|ours| !ours.is_empty()) && part.rules.iter().any(unnamed) {
+            let words = format!(
+                "reaches Secrets that deliver credentials in namespace {}",
                 Shown(namespace)
-            ));
+            );
+            let change = format!("name the Secrets that are needed in {}", part.path);
+            points.push(point("every Secret".to_owned()).fails(words, change));
         }
     }
-    failing
+    if points.is_empty() {
+        let names: BTreeSet<&String> = part.rules.iter().flat_map(secret_names).collect();
+        points.push(point(listed(names.into_iter().map(String::as_str), "every Secret")));
+    }
+    points
 }
 
-/// In which points the access lies beyond the ceiling of this one policy.
-pub(super) fn under(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<String> {
-    let by = Shown(name(policy));
+/// Words in order, at most so many; `none` where there are none.
+fn listed<'a>(words: impl Iterator<Item = &'a str>, none: &str) -> String {
+    let mut words: Vec<&str> = words.collect();
+    words.sort_unstable();
+    words.dedup();
+    if words.is_empty() {
+        return none.to_owned();
+    }
+    let shown: Vec<String> = words
+        .iter()
+        .take(MOST_SHOWN)
+        .map(|word| Shown(word).to_string())
+        .collect();
+    let more = words.len().saturating_sub(MOST_SHOWN);
+    if more == 0 {
+        shown.join(", ")
+    } else {
+        format!("{} and {more} more", shown.join(", "))
+    }
+}
+
+/// A selector in words.
+pub(super) fn selector(selector: &LabelMatch) -> String {
+    let labels = selector.match_labels.iter();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{}={}", Shown(key), Shown(value)))
+        .collect();
+    labels.join(",")
+}
+
+/// Whether the access lies within the ceiling of this one policy.
+pub(super) fn under(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<Point> {
     let access = &policy.spec.access;
     let ceiling = from_rules(&access.rules);
     let literal = literally(&ceiling);
-    let mut failing = Vec::new();
+    let mut points = Vec::new();
     for entry in &facts.entries {
-        if let Some(role) = &entry.entry.cluster_role_ref
-            && !access.cluster_roles.contains(&role.name)
-        {
-            let mut allowed: Vec<String> = access
-                .cluster_roles
-                .iter()
-                .map(|role| Shown(&role.0).to_string())
-                .collect();
-            allowed.sort();
-            let allowed = if allowed.is_empty() {
-                "none".to_owned()
-            } else {
-                allowed.join(", ")
-            };
-            failing.push(format!(
-                "{}.clusterRoleRef.name: {}, allowed: {allowed} (policy {by})",
-                entry.path,
-                Shown(&role.name.0),
-            ));
-        }
+        points.extend(cluster_role(policy, entry));
         for part in &entry.rules {
-            let beyond = if part.is_stated {
-                uncovered(&ceiling, &part.rules)
-            } else {
-                Default::default()
-            };
-            if !beyond.is_empty() {
-                failing.push(format!("{}: {beyond} not within access.rules (policy {by})", part.path));
-                continue;
-            }
-            let named: Vec<ResolvedRule> = part.rules.iter().flat_map(named_part).collect();
-            let unnamed = uncovered(&literal, &named);
-            if !unnamed.is_empty() {
-                failing.push(format!(
-                    "{}: {unnamed} must be named in access.rules (policy {by})",
-                    part.path
-                ));
-            }
+            points.push(within(part, &ceiling, &literal));
         }
         for namespace in entry.namespaces.iter().filter(|namespace| **namespace != facts.own) {
-            let labels = facts.request.namespaces.get(*namespace);
-            let selected = access
-                .target_namespaces
-                .as_ref()
-                .zip(labels)
-                .is_some_and(|(wanted, has)| wanted.matches(has));
-            if !selected {
-                let why = if access.target_namespaces.is_none() {
-                    "none is allowed"
-                } else {
-                    "not selected"
-                };
-                failing.push(format!(
-                    "{}.namespaces: {} is beyond the grant's own namespace, {why} by access.targetNamespaces (policy {by})",
-                    entry.path,
-                    Shown(namespace),
-                ));
-            }
+            points.push(target(policy, facts, entry, namespace));
         }
     }
-    failing
+    points.into_iter().map(|point| point.by(name(policy))).collect()
+}
+
+fn cluster_role(policy: &AccessPolicy, entry: &Entry<'_>) -> Option<Point> {
+    let role = entry.entry.cluster_role_ref.as_ref()?;
+    let allowed = &policy.spec.access.cluster_roles;
+    let names = listed(allowed.iter().map(|role| role.0.as_str()), "none");
+    let shown = Shown(&role.name.0);
+    let point = Point::holds(
+        "access.clusterRoles",
+        format!("{}.clusterRoleRef.name", entry.path),
+        shown.to_string(),
+        format!("allowed: {names}"),
+    );
+    Some(point.fails_if(!allowed.contains(&role.name), || {
+        if allowed.is_empty() {
+            format!("write rules in place of {shown}, or ask for a policy that lists it")
+        } else {
+            format!("name one of {names}, or ask for a policy that lists {shown}")
+        }
+    }))
+}
+
+fn within(part: &Rules, ceiling: &[ResolvedRule], literal: &[ResolvedRule]) -> Point {
+    let asks = if part.is_stated {
+        "within access.rules"
+    } else {
+        "writes on workloads named in access.rules"
+    };
+    let point = Point::holds("access.rules", &part.path, part.words(), asks);
+    let take_out = |what: &str| {
+        if part.is_stated {
+            format!("take {what} out of {}, or ask for a policy that allows it", part.path)
+        } else {
+            format!("name another ClusterRole, or ask for a policy that names {what}")
+        }
+    };
+    if part.is_stated {
+        let beyond = uncovered(ceiling, &part.rules);
+        if !beyond.is_empty() {
+            let change = take_out(&beyond.to_string());
+            return point.fails(format_args!("{beyond} not within access.rules"), change);
+        }
+    }
+    let named: Vec<ResolvedRule> = part.rules.iter().flat_map(named_part).collect();
+    let unnamed = uncovered(literal, &named);
+    if unnamed.is_empty() {
+        return point;
+    }
+    let change = take_out(&unnamed.to_string());
+    point.fails(format_args!("{unnamed} must be named in access.rules"), change)
+}
+
+fn target(policy: &AccessPolicy, facts: &Facts<'_>, entry: &Entry<'_>, namespace: &str) -> Point {
+    let wanted = policy.spec.access.target_namespaces.as_ref();
+    let labels = facts.request.namespaces.get(namespace);
+    let selected = wanted.zip(labels).is_some_and(|(wanted, has)| wanted.matches(has));
+    let shown = Shown(namespace);
+    let field = format!("{}.namespaces", entry.path);
+    let asks = match wanted.map(selector) {
+        None => "none beyond the grant's own namespace".to_owned(),
+        Some(labels) if labels.is_empty() => "any namespace".to_owned(),
+        Some(labels) => format!("those with {labels}"),
+    };
+    let point = Point::holds("access.targetNamespaces", &field, shown.to_string(), asks);
+    if selected {
+        return point;
+    }
+    let why = if wanted.is_none() {
+        "none is allowed"
+    } else {
+        "not selected"
+    };
+    point.fails(
+        format_args!("{shown} is beyond the grant's own namespace, {why} by access.targetNamespaces"),
+        format!("take {shown} out of {field}, or ask for a policy that lets grants reach it"),
+    )
 }
 
 /// The ceiling without its wildcards. The schema lets none through; where one got past it, it names nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{AccessEntry, DataClassification, Delivery, ResolvedRule};
-use crate::domain::permission::{from_rules, is_reading_only, normalise, reaches_secrets};
+use crate::domain::permission::{from_rules, is_reading_only, normalise, reaches_secrets, uncovered};
 
 use super::Request;
 
@@ -16,6 +16,25 @@ pub(super) struct Rules {
     pub(super) is_stated: bool,
     /// The rules, normalised.
     pub(super) rules: Vec<ResolvedRule>,
+    /// What they permit, in words; not all of it where that is long.
+    words: String,
+}
+
+impl Rules {
+    fn of(path: String, is_stated: bool, rules: Vec<ResolvedRule>) -> Self {
+        let words = uncovered(&[], &rules).to_string();
+        Self {
+            path,
+            is_stated,
+            rules,
+            words,
+        }
+    }
+
+    /// What they permit, in words; not all of it where that is long.
+    pub(super) fn words(&self) -> &str {
+        &self.words
+    }
 }
 
 /// One entry of the access.
@@ -130,20 +149,16 @@ impl<'a> Entry<'a> {
             .iter()
             .flatten()
             .enumerate()
-            .map(|(index, rule)| Rules {
-                path: format!("{path}.rules[{index}]"),
-                is_stated: true,
-                rules: from_rules(std::slice::from_ref(rule)),
+            .map(|(index, rule)| {
+                let path = format!("{path}.rules[{index}]");
+                Rules::of(path, true, from_rules(std::slice::from_ref(rule)))
             })
             .collect();
         if let Some(role) = &entry.cluster_role_ref
             && let Some(resolved) = request.cluster_roles.get(&role.name.0)
         {
-            rules.push(Rules {
-                path: format!("{path}.clusterRoleRef"),
-                is_stated: false,
-                rules: normalise(resolved.clone()),
-            });
+            let path = format!("{path}.clusterRoleRef");
+            rules.push(Rules::of(path, false, normalise(resolved.clone())));
         }
         let mut namespaces: Vec<&str> = entry.namespaces.iter().map(AsRef::as_ref).collect();
         if namespaces.is_empty() {

@@ -4,22 +4,28 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{
-    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnRoleGrowth, Period,
-    Principal,
+    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnOtherRights,
+    OnRoleGrowth, Period, Principal,
 };
 use crate::domain::permission::{Shown, long_running};
 
 use super::facts::Facts;
+use super::point::Point;
 use super::{Terms, name};
 
-/// In which points the grant or its integration misses a limit or requirement of these policies.
-pub(super) fn failing(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<String> {
-    let mut failing = lasting(policies, facts);
-    failing.extend(credential(policies, facts));
-    failing.extend(duration(policies, facts));
-    failing.extend(review(policies, facts));
-    failing.extend(missing(policies, facts));
-    failing
+/// What is asked where no policy sets a limit.
+const NO_LIMIT: &str = "no limit";
+
+/// Whether the grant and its integration keep the limits and show what is required, of these policies together: of each
+/// limit the strictest, of each requirement the first policy by name that asks.
+pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point> {
+    let mut points = lasting(policies, facts);
+    points.extend(credential(policies, facts));
+    points.push(duration(policies, facts));
+    points.extend(review(policies, facts));
+    points.extend(required(policies, facts));
+    points.push(delegated(policies, facts));
+    points
 }
 
 /// The strictest terms of these policies.
@@ -39,6 +45,8 @@ pub(super) fn terms(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Terms {
         } else {
             OnRoleGrowth::Report
         },
+        refuses_other_rights: first_that(policies, |spec| spec.access.on_other_rights == OnOtherRights::Refuse)
+            .map(ToOwned::to_owned),
         active_grants_per_integration: strictest(policies, |spec| spec.limits.active_grants_per_integration)
             .map(|(count, _)| count),
         review_interval: least(|spec| spec.limits.review_interval),
@@ -107,124 +115,185 @@ fn approvals(policies: &[&AccessPolicy]) -> Vec<ApprovalRequirement> {
     lines.into_iter().flat_map(line).collect()
 }
 
+/// A point asked for by a policy, if by any.
+fn asked_by(point: Point, policy: Option<&str>) -> Point {
+    match policy {
+        Some(policy) => point.by(policy),
+        None => point,
+    }
+}
+
 /// What would outlive a revocation, where any policy forbids that.
-fn lasting(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<String> {
-    let Some(by) = first_that(policies, |spec| !spec.access.long_running) else {
-        return Vec::new();
+fn lasting(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point> {
+    let by = first_that(policies, |spec| !spec.access.long_running);
+    let asks = if by.is_some() {
+        "nothing that outlives a revocation"
+    } else {
+        "what outlives a revocation may be granted"
     };
-    let mut failing = Vec::new();
-    for part in facts.entries.iter().flat_map(|entry| &entry.rules) {
+    let judged = facts.entries.iter().flat_map(|entry| &entry.rules).map(|part| {
         let words: BTreeSet<String> = part.rules.iter().flat_map(long_running).collect();
-        if !words.is_empty() {
-            let words: Vec<String> = words.into_iter().collect();
-            failing.push(format!(
-                "{}: {} outlives a revocation and access.longRunning is false (policy {})",
-                part.path,
-                words.join(", "),
-                Shown(by),
-            ));
-        }
-    }
-    failing
+        let words: Vec<String> = words.into_iter().collect();
+        let words = words.join(", ");
+        let has = if words.is_empty() { "nothing that does" } else { &words };
+        let point = Point::holds("access.longRunning", &part.path, has, asks);
+        let point = if by.is_none() || words.is_empty() {
+            point
+        } else {
+            let change = if part.is_stated {
+                format!("take {words} out of {}, or ask for policies that allow it", part.path)
+            } else {
+                format!("name a ClusterRole without {words}, or ask for policies that allow it")
+            };
+            point.fails(
+                format_args!("{words} outlives a revocation and access.longRunning is false"),
+                change,
+            )
+        };
+        asked_by(point, by)
+    });
+    judged.collect()
 }
 
-fn credential(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<String> {
+fn credential(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 2] {
     let grant = facts.request.grant;
-    let mut failing = Vec::new();
     let kind = grant.spec.credential.type_;
-    if let Some(by) = first_that(policies, |spec| !spec.credentials.contains(&kind)) {
-        failing.push(format!(
-            "spec.credential.type: {kind:?} is not among credentials (policy {})",
-            Shown(by)
-        ));
-    }
+    let by = first_that(policies, |spec| !spec.credentials.contains(&kind));
+    let point = Point::holds(
+        "credentials",
+        "spec.credential.type",
+        format!("{kind:?}"),
+        "among credentials",
+    );
+    let point = match by {
+        Some(by) => point
+            .fails(
+                format_args!("{kind:?} is not among credentials"),
+                "ask for a policy that permits this kind of credential",
+            )
+            .by(by),
+        None => point,
+    };
     let lifetime = grant.token().lifetime.0;
-    if let Some((most, by)) = strictest(policies, |spec| spec.limits.credential_lifetime)
-        && lifetime > most
-    {
-        failing.push(format!(
-            "spec.credential.token.lifetime: {lifetime}, at most {most} (policy {})",
-            Shown(by)
-        ));
-    }
-    failing
+    let most = strictest(policies, |spec| spec.limits.credential_lifetime);
+    let field = "spec.credential.token.lifetime";
+    [point, at_most("limits.credentialLifetime", field, lifetime, most)]
 }
 
-fn duration(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Option<String> {
-    let (most, by) = strictest(policies, |spec| spec.limits.duration)?;
+/// A length of time against the longest allowed.
+fn at_most(name: &'static str, field: &str, given: Period, most: Option<(Period, &str)>) -> Point {
+    let Some((most, by)) = most else {
+        return Point::holds(name, field, given.to_string(), NO_LIMIT);
+    };
+    Point::holds(name, field, given.to_string(), format!("at most {most}"))
+        .fails_if(given > most, || format!("set {field} to {most} or less"))
+        .by(by)
+}
+
+fn duration(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
+    let (name, field) = ("limits.duration", "spec.expiresAt");
+    let most = strictest(policies, |spec| spec.limits.duration);
     let grant = facts.request.grant;
     let created = grant
         .metadata
         .creation_timestamp
         .as_ref()
         .map(|created| Instant::new(created.0));
-    let Some(start) = grant.spec.starts_at.or(created) else {
-        return Some(format!(
-            "spec.expiresAt: the start is not known, at most {most} after it (policy {})",
-            Shown(by)
-        ));
+    let start = grant.spec.starts_at.or(created);
+    let given = start.map(|start| Period::from_seconds(grant.spec.expires_at.seconds_since(start)));
+    let has = given.map_or_else(
+        || "the start is not known".to_owned(),
+        |given| format!("{given} after the start"),
+    );
+    let Some((most, by)) = most else {
+        return Point::holds(name, field, has, NO_LIMIT);
     };
-    let given = Period::from_seconds(grant.spec.expires_at.seconds_since(start));
-    (given > most).then(|| {
-        format!(
-            "spec.expiresAt: {given} after the start, at most {most} (policy {})",
-            Shown(by)
-        )
-    })
+    let Some((start, given)) = start.zip(given) else {
+        let point = Point::holds(name, field, has, format!("at most {most} after it"));
+        return point.fails_if(true, || "set spec.startsAt".to_owned()).by(by);
+    };
+    Point::holds(name, field, has, format!("at most {most}"))
+        .fails_if(given > most, || {
+            format!("set {field} to {} or earlier", start.plus(most.as_seconds()))
+        })
+        .by(by)
 }
 
 /// The review's interval, and a grace that isn't longer: it would be a second interval that nobody allowed.
-fn review(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<String> {
-    let Some((most, by)) = strictest(policies, |spec| spec.limits.review_interval) else {
-        return Vec::new();
-    };
+fn review(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point> {
+    let most = strictest(policies, |spec| spec.limits.review_interval);
     let review = &facts.request.integration.spec.review;
-    let mut failing = Vec::new();
-    if review.interval > most {
-        failing.push(format!(
-            "integration spec.review.interval: {}, at most {most} (policy {})",
-            review.interval,
-            Shown(by)
-        ));
+    let name = "limits.reviewInterval";
+    let mut points = vec![at_most(name, "integration spec.review.interval", review.interval, most)];
+    if let Some(grace) = review.grace {
+        let most = most.map(|(most, by)| (most.min(review.interval), by));
+        points.push(at_most(name, "integration spec.review.grace", grace, most));
     }
-    let most_grace = most.min(review.interval);
-    if let Some(grace) = review.grace.filter(|grace| *grace > most_grace) {
-        failing.push(format!(
-            "integration spec.review.grace: {grace}, at most {most_grace} (policy {})",
-            Shown(by)
-        ));
-    }
-    failing
+    points
 }
 
-/// What has to be shown and isn't.
-fn missing(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<String> {
+/// What has to be shown.
+fn required(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 3] {
     let spec = &facts.request.grant.spec;
     let integration = &facts.request.integration.spec;
-    let mut failing = Vec::new();
-    if spec.ticket.as_ref().is_none_or(|ticket| ticket.0.trim().is_empty())
-        && let Some(by) = first_that(policies, |spec| spec.requires.ticket)
-    {
-        failing.push(format!(
-            "spec.ticket: missing, a ticket is required (policy {})",
-            Shown(by)
-        ));
-    }
-    if integration.agreement.ends_at.is_none()
-        && let Some(by) = first_that(policies, |spec| spec.requires.agreement)
-    {
-        failing.push(format!(
-            "integration spec.agreement.endsAt: missing, an end is required (policy {})",
-            Shown(by)
-        ));
-    }
-    if integration.allowed_sources.is_empty()
-        && let Some(by) = first_that(policies, |spec| spec.requires.allowed_sources)
-    {
-        failing.push(format!(
-            "integration spec.allowedSources: empty, addresses are required (policy {})",
-            Shown(by)
-        ));
-    }
-    failing
+    let ticket = spec.ticket.as_ref().map(|ticket| ticket.0.trim()).unwrap_or_default();
+    let end = integration.agreement.ends_at;
+    let sources = integration.allowed_sources.len();
+    [
+        shown(
+            ("requires.ticket", "spec.ticket"),
+            (!ticket.is_empty()).then(|| Shown(ticket).to_string()),
+            "missing, a ticket is required",
+            first_that(policies, |spec| spec.requires.ticket),
+        ),
+        shown(
+            ("requires.agreement", "integration spec.agreement.endsAt"),
+            end.map(|end| end.to_string()),
+            "missing, an end is required",
+            first_that(policies, |spec| spec.requires.agreement),
+        ),
+        shown(
+            ("requires.allowedSources", "integration spec.allowedSources"),
+            (sources > 0).then(|| format!("{sources} given")),
+            "empty, addresses are required",
+            first_that(policies, |spec| spec.requires.allowed_sources),
+        ),
+    ]
+}
+
+/// Whose word the request is: a delegate who applied or changed it for others stands among the contributors.
+fn delegated(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
+    let grant = facts.request.grant.spec.contributors.iter();
+    let mut contributors = grant.chain(&facts.request.integration.spec.contributors);
+    let delegate = contributors.find(|user| user.0.starts_with("system:serviceaccount:"));
+    let by = first_that(policies, |spec| {
+        spec.requires.delegated_requests == DelegatedRequests::Forbid
+    });
+    let has = delegate.map_or_else(
+        || "written by people".to_owned(),
+        |delegate| format!("written by {} for others", Shown(&delegate.0)),
+    );
+    let asks = if by.is_some() {
+        "by people only"
+    } else {
+        "by delegates too"
+    };
+    let point = Point::holds("requires.delegatedRequests", "spec.contributors", has, asks);
+    let point = point.fails_if(by.is_some() && delegate.is_some(), || {
+        "have a person create it anew, or ask the policy's author for requires.delegatedRequests: Allow".to_owned()
+    });
+    asked_by(point, by)
+}
+
+/// Something that has to be shown if a policy asks for it.
+fn shown((name, field): (&'static str, &str), has: Option<String>, missing: &str, by: Option<&str>) -> Point {
+    let is_missing = has.is_none();
+    let asks = if by.is_some() { "required" } else { "not required" };
+    let point = Point::holds(name, field, has.unwrap_or_else(|| "none".to_owned()), asks);
+    let point = if is_missing && by.is_some() {
+        point.fails(missing, format!("fill in {field}"))
+    } else {
+        point
+    };
+    asked_by(point, by)
 }

@@ -7,6 +7,7 @@
 mod access;
 mod facts;
 mod limits;
+mod point;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::api::v1alpha1::{
 
 use super::permission::Shown;
 use facts::Facts;
+pub use point::{MOST_POINTS, Point, Points, Refusal};
 
 /// The most policies that a permission or a message names.
 const MOST_POLICIES: usize = 64;
@@ -57,6 +59,8 @@ pub struct Terms {
     pub hard_expiry: HardExpiry,
     /// What happens when a ClusterRole grows past what was approved.
     pub on_role_growth: OnRoleGrowth,
+    /// The first policy by name that refuses to issue where the identity has rights beside its grant.
+    pub refuses_other_rights: Option<String>,
     /// How many grants of the integration may be active.
     pub active_grants_per_integration: Option<i32>,
     /// The longest review interval.
@@ -92,60 +96,191 @@ pub enum Outcome {
     },
 }
 
-/// Judges a grant by all policies that exist.
+/// Everything that was judged, and what it amounts to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// What the policies say.
+    pub outcome: Outcome,
+    /// The points of a refusal: those that fail of the nearest policy, of all that apply together, and of what is asked
+    /// always.
+    pub failing: Points,
+    /// What is asked whatever the policies say.
+    pub always: Points,
+    /// Limits and requirements: of all policies that apply, the strictest of each, with the policy that sets it.
+    pub together: Points,
+    /// The terms of all policies that apply; none where none does.
+    pub terms: Option<Terms>,
+    /// Each policy, by name; at most 64, those that select the grant's namespace first.
+    pub policies: Vec<Judged>,
+    /// How many more there are.
+    pub left_out: usize,
+}
+
+/// One policy, and every point that it asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Its name.
+    pub name: String,
+    /// It selects the grant's namespace. Of one that doesn't, nothing else is judged.
+    pub selects: bool,
+    /// It is for the grant's classification and environment too, so that its limits and requirements bind.
+    pub applies: bool,
+    /// Every point: selector, classification, environment; the ceiling of its access; its own limits and requirements.
+    pub points: Points,
+}
+
+impl Judged {
+    /// Whether the grant has all that this policy asks.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.points.are_permitted()
+    }
+}
+
+/// What the policies say of a grant, all policies that exist considered: [`judge`]'s outcome, without the points that hold.
 #[must_use]
 pub fn evaluate(policies: &[&AccessPolicy], request: &Request<'_>) -> Outcome {
     let facts = Facts::of(request);
-    let mut policies: Vec<&AccessPolicy> = policies.to_vec();
+    let policies = sorted(policies);
+    Weighed::of(&policies, &facts).conclude(&policies, &facts).0
+}
+
+/// Judges a grant by all policies that exist, whose order doesn't matter.
+#[must_use]
+pub fn judge(policies: &[&AccessPolicy], request: &Request<'_>) -> Judgement {
+    let facts = Facts::of(request);
+    let policies = sorted(policies);
+    let weighed = Weighed::of(&policies, &facts);
+    let (outcome, failing) = weighed.conclude(&policies, &facts);
+    let mut judged: Vec<Judged> = weighed.selecting.into_iter().map(|it| it.finish(&facts)).collect();
+    let others = policies.iter().filter(|policy| !selects(policy, &facts));
+    judged.extend(others.map(|policy| Judged {
+        name: name(policy).to_owned(),
+        selects: false,
+        applies: false,
+        points: Points::of(vec![selector(policy, &facts)]),
+    }));
+    let left_out = judged.len().saturating_sub(MOST_POLICIES);
+    judged.truncate(MOST_POLICIES);
+    Judgement {
+        outcome,
+        failing: Points::of(failing),
+        always: Points::of(weighed.always),
+        together: Points::of(weighed.together),
+        terms: weighed.terms,
+        policies: judged,
+        left_out,
+    }
+}
+
+fn sorted<'a>(policies: &[&'a AccessPolicy]) -> Vec<&'a AccessPolicy> {
+    let mut policies = policies.to_vec();
     policies.sort_by_key(|policy| name(policy));
-    let own_labels = request.namespaces.get(facts.own);
-    let selecting: Vec<&AccessPolicy> = policies
-        .iter()
-        .copied()
-        .filter(|policy| own_labels.is_some_and(|labels| policy.spec.namespace_selector.matches(labels)))
-        .collect();
-    let always = access::under_any_policy(&facts);
-    if selecting.is_empty() {
-        let mut failing = vec![unselected(&policies, &facts, own_labels.is_some())];
-        failing.extend(always);
-        return refused(None, failing);
+    policies
+}
+
+/// A policy that selects the grant's namespace, while it is judged.
+struct Candidate<'a> {
+    policy: &'a AccessPolicy,
+    scope: Vec<Point>,
+    access: Vec<Point>,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(policy: &'a AccessPolicy, facts: &Facts<'_>) -> Self {
+        Self {
+            policy,
+            scope: scope(policy, facts),
+            access: access::under(policy, facts),
+        }
     }
 
-    let applicable: Vec<&AccessPolicy> = selecting
-        .iter()
-        .copied()
-        .filter(|policy| scope(policy, &facts).is_empty())
-        .collect();
-    if applicable.is_empty() {
-        // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
-        let judged = selecting.iter().map(|policy| {
-            let mut failing = scope(policy, &facts);
-            failing.extend(access::under(policy, &facts));
-            failing.extend(limits::failing(&[policy], &facts));
-            (*policy, failing)
-        });
-        return nearest(judged.collect(), always);
+    fn applies(&self) -> bool {
+        self.scope.iter().all(Point::is_permitted)
     }
 
-    let mut shared = always;
-    shared.extend(limits::failing(&applicable, &facts));
-    let judged: Vec<(&AccessPolicy, Vec<String>)> = applicable
-        .iter()
-        .map(|policy| (*policy, access::under(policy, &facts)))
-        .collect();
-    let permitting: Vec<String> = judged
-        .iter()
-        .filter(|(_, failing)| failing.is_empty())
-        .map(|(policy, _)| name(policy).to_owned())
-        .take(MOST_POLICIES)
-        .collect();
-    if shared.is_empty() && !permitting.is_empty() {
-        return Outcome::Permitted {
-            policies: permitting,
-            terms: limits::terms(&applicable, &facts),
+    fn finish(self, facts: &Facts<'_>) -> Judged {
+        let applies = self.applies();
+        let mut points = vec![selector(self.policy, facts)];
+        points.extend(self.scope);
+        points.extend(self.access);
+        points.extend(limits::points(&[self.policy], facts));
+        Judged {
+            name: name(self.policy).to_owned(),
+            selects: true,
+            applies,
+            points: Points::of(points),
+        }
+    }
+}
+
+/// Everything that the outcome depends on.
+struct Weighed<'a> {
+    selecting: Vec<Candidate<'a>>,
+    always: Vec<Point>,
+    together: Vec<Point>,
+    /// None where no policy applies.
+    terms: Option<Terms>,
+}
+
+impl<'a> Weighed<'a> {
+    fn of(policies: &[&'a AccessPolicy], facts: &Facts<'_>) -> Self {
+        let selecting = policies.iter().filter(|policy| selects(policy, facts));
+        let selecting: Vec<Candidate<'a>> = selecting.map(|policy| Candidate::of(policy, facts)).collect();
+        let applicable = selecting.iter().filter(|candidate| candidate.applies());
+        let applicable: Vec<&AccessPolicy> = applicable.map(|candidate| candidate.policy).collect();
+        let (together, terms) = if applicable.is_empty() {
+            (Vec::new(), None)
+        } else {
+            let terms = limits::terms(&applicable, facts);
+            (limits::points(&applicable, facts), Some(terms))
         };
+        Self {
+            selecting,
+            always: access::under_any_policy(facts),
+            together,
+            terms,
+        }
     }
-    nearest(judged, shared)
+
+    /// What the points amount to, and which refuse the grant.
+    fn conclude(&self, policies: &[&AccessPolicy], facts: &Facts<'_>) -> (Outcome, Vec<Point>) {
+        let always = failing(&self.always);
+        if self.selecting.is_empty() {
+            let mut failing = vec![unselected(policies, facts)];
+            failing.extend(always);
+            return refused(None, failing);
+        }
+        let Some(terms) = &self.terms else {
+            // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
+            let judged = self.selecting.iter().map(|candidate| {
+                let limits = limits::points(&[candidate.policy], facts);
+                let all = candidate.scope.iter().chain(&candidate.access).chain(&limits);
+                (candidate.policy, failing(all))
+            });
+            return nearest(judged.collect(), always);
+        };
+        let mut shared = always;
+        shared.extend(failing(&self.together));
+        let applying = self.selecting.iter().filter(|candidate| candidate.applies());
+        let judged: Vec<(&AccessPolicy, Vec<Point>)> = applying
+            .map(|candidate| (candidate.policy, failing(&candidate.access)))
+            .collect();
+        let permitting: Vec<String> = judged
+            .iter()
+            .filter(|(_, failing)| failing.is_empty())
+            .map(|(policy, _)| name(policy).to_owned())
+            .take(MOST_POLICIES)
+            .collect();
+        if shared.is_empty() && !permitting.is_empty() {
+            let outcome = Outcome::Permitted {
+                policies: permitting,
+                terms: terms.clone(),
+            };
+            return (outcome, Vec::new());
+        }
+        nearest(judged, shared)
+    }
 }
 
 /// The name of a policy; the API server sees to it that there is one.
@@ -153,8 +288,17 @@ fn name(policy: &AccessPolicy) -> &str {
     policy.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// Those points that fail.
+fn failing<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<Point> {
+    points
+        .into_iter()
+        .filter(|point| !point.is_permitted())
+        .cloned()
+        .collect()
+}
+
 /// Refuses by the policy with the fewest failing points, the first by name among equals.
-fn nearest(judged: Vec<(&AccessPolicy, Vec<String>)>, shared: Vec<String>) -> Outcome {
+fn nearest(judged: Vec<(&AccessPolicy, Vec<Point>)>, shared: Vec<Point>) -> (Outcome, Vec<Point>) {
     let first = judged
         .into_iter()
         .min_by(|(left, left_failing), (right, right_failing)| {
@@ -168,79 +312,134 @@ fn nearest(judged: Vec<(&AccessPolicy, Vec<String>)>, shared: Vec<String>) -> Ou
     refused(policy, failing)
 }
 
-fn refused(nearest: Option<String>, failing: Vec<String>) -> Outcome {
+fn refused(nearest: Option<String>, mut points: Vec<Point>) -> (Outcome, Vec<Point>) {
     let mut told = BTreeSet::new();
-    let mut failing: Vec<String> = failing.into_iter().filter(|point| told.insert(point.clone())).collect();
+    points.retain(|point| told.insert(point.refusal.clone().map(|refusal| refusal.words)));
+    let words = points.iter().filter_map(|point| point.refusal.as_ref());
+    let mut failing: Vec<String> = words.map(|refusal| refusal.words.clone()).collect();
     if failing.len() > MOST_FAILING {
         let left = failing.len() - MOST_FAILING;
         failing.truncate(MOST_FAILING);
         failing.push(format!("and {left} more"));
     }
-    Outcome::Refused { nearest, failing }
+    (Outcome::Refused { nearest, failing }, points)
 }
 
 /// Why no policy is for the grant's namespace, with what there is to choose from.
-fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>, known: bool) -> String {
+fn unselected(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
     let own = Shown(facts.own);
-    if !known {
-        return format!("metadata.namespace: {own} is not known");
+    let asks = "selected by an AccessPolicy";
+    let point = Point::holds("namespaceSelector", "metadata.namespace", own.to_string(), asks);
+    if own_labels(facts).is_none() {
+        return point.fails(
+            format_args!("{own} is not known"),
+            format!("create namespace {own} first"),
+        );
     }
     if policies.is_empty() {
-        return format!("metadata.namespace: {own} is selected by no AccessPolicy: there is none");
+        return point.fails(
+            format_args!("{own} is selected by no AccessPolicy: there is none"),
+            "ask the platform team for an AccessPolicy",
+        );
     }
     let mut shown: Vec<String> = policies
         .iter()
         .take(MOST_SELECTORS)
         .map(|policy| {
-            let labels = &policy.spec.namespace_selector.match_labels;
-            let labels: Vec<String> = labels
-                .iter()
-                .map(|(key, value)| format!("{}={}", Shown(key), Shown(value)))
-                .collect();
-            format!("{} selects {}", Shown(name(policy)), labels.join(","))
+            let labels = access::selector(&policy.spec.namespace_selector);
+            format!("{} selects {labels}", Shown(name(policy)))
         })
         .collect();
     if policies.len() > MOST_SELECTORS {
         shown.push(format!("and {} more", policies.len() - MOST_SELECTORS));
     }
-    format!(
-        "metadata.namespace: {own} is selected by no AccessPolicy: {}",
-        shown.join(", ")
+    point.fails(
+        format_args!("{own} is selected by no AccessPolicy: {}", shown.join(", ")),
+        format!("use a namespace that is selected, or ask the platform team to label {own} so"),
     )
 }
 
-/// In which points a policy is not for this classification and environment.
-fn scope(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<String> {
-    let mut failing = Vec::new();
-    let name = Shown(name(policy));
-    if !policy.spec.data_classifications.contains(&facts.classification) {
-        let mut classes = policy.spec.data_classifications.clone();
-        classes.sort();
-        classes.dedup();
-        let classes: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();
-        let source = facts.raised_by.map_or_else(String::new, |namespace| {
-            format!(
-                " by the label {} of namespace {}",
-                crate::api::names::LABEL_CLASSIFICATION,
-                Shown(namespace)
-            )
-        });
-        failing.push(format!(
-            "integration spec.dataClassification: {}{source}, allowed are {} (policy {name})",
-            facts.classification.as_str(),
-            classes.join(", "),
-        ));
-    }
+/// The labels of the grant's namespace, where that exists.
+fn own_labels<'a>(facts: &Facts<'a>) -> Option<&'a BTreeMap<String, String>> {
+    facts.request.namespaces.get(facts.own)
+}
+
+/// Whether a policy selects the grant's namespace.
+fn selects(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
+    own_labels(facts).is_some_and(|labels| policy.spec.namespace_selector.matches(labels))
+}
+
+/// The point whether a policy selects the grant's namespace.
+fn selector(policy: &AccessPolicy, facts: &Facts<'_>) -> Point {
+    let own = Shown(facts.own);
+    let wanted = access::selector(&policy.spec.namespace_selector);
+    let asks = if wanted.is_empty() {
+        "any namespace".to_owned()
+    } else {
+        format!("namespaces with {wanted}")
+    };
+    let point = Point::holds("namespaceSelector", "metadata.namespace", own.to_string(), asks);
+    let point = if selects(policy, facts) {
+        point
+    } else if own_labels(facts).is_none() {
+        point.fails(
+            format_args!("{own} is not known"),
+            format!("create namespace {own} first"),
+        )
+    } else {
+        point.fails(
+            format_args!("{own} is not selected"),
+            format!("use a namespace that has {wanted}, or ask the platform team to label {own} so"),
+        )
+    };
+    point.by(name(policy))
+}
+
+/// Whether a policy is for this classification and environment.
+fn scope(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<Point> {
+    let mut classes = policy.spec.data_classifications.clone();
+    classes.sort();
+    classes.dedup();
+    let classes: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();
+    let classes = classes.join(", ");
+    let source = facts.raised_by.map_or_else(String::new, |namespace| {
+        format!(
+            " by the label {} of namespace {}",
+            crate::api::names::LABEL_CLASSIFICATION,
+            Shown(namespace)
+        )
+    });
+    let class = facts.classification;
+    let field = "integration spec.dataClassification";
+    let classification = Point::holds(
+        "dataClassifications",
+        field,
+        format!("{}{source}", class.as_str()),
+        format!("allowed are {classes}"),
+    )
+    .fails_if(!policy.spec.data_classifications.contains(&class), || {
+        let first = if facts.raised_by.is_some() {
+            "keep out of that namespace".to_owned()
+        } else {
+            format!("set {field} to one of {classes} if the data is no more sensitive")
+        };
+        format!("{first}, or ask for a policy that is for {}", class.as_str())
+    });
     let environment = facts.request.integration.spec.environment;
-    if !policy.spec.environments.contains(&environment) {
-        let mut environments = policy.spec.environments.clone();
-        environments.sort();
-        environments.dedup();
-        let environments: Vec<String> = environments.iter().map(|word| format!("{word:?}")).collect();
-        failing.push(format!(
-            "integration spec.environment: {environment:?}, allowed are {} (policy {name})",
-            environments.join(", "),
-        ));
-    }
-    failing
+    let mut environments = policy.spec.environments.clone();
+    environments.sort();
+    environments.dedup();
+    let environments: Vec<String> = environments.iter().map(|word| format!("{word:?}")).collect();
+    let environment_point = Point::holds(
+        "environments",
+        "integration spec.environment",
+        format!("{environment:?}"),
+        format!("allowed are {}", environments.join(", ")),
+    )
+    .fails_if(!policy.spec.environments.contains(&environment), || {
+        format!("ask for a policy that is for {environment:?}")
+    });
+    [classification, environment_point]
+        .map(|point| point.by(name(policy)))
+        .into()
 }

@@ -223,6 +223,70 @@ proptest! {
     }
 }
 
+/// Whether a policy's own limits and requirements are kept, by the names of its points.
+fn keeps_limits(judged: &Judged) -> bool {
+    let is_limit = |name: &str| {
+        name == "credentials"
+            || name == "access.longRunning"
+            || name.starts_with("limits.")
+            || name.starts_with("requires.")
+    };
+    let mut limits = judged.points.listed.iter().filter(|point| is_limit(point.name));
+    limits.all(Point::is_permitted)
+}
+
+proptest! {
+    #[test]
+    fn what_is_explained_is_what_is_decided(world in any_world()) {
+        let judgement = world.judge();
+        prop_assert_eq!(&judgement.outcome, &world.outcome());
+        let applying: Vec<&Judged> = judgement.policies.iter().filter(|it| it.applies).collect();
+        let is_permitted = matches!(judgement.outcome, Outcome::Permitted { .. });
+        // All points of some policy that selects it hold, and what all of them ask together.
+        let holds = judgement.always.are_permitted() && judgement.together.are_permitted();
+        prop_assert_eq!(is_permitted, holds && judgement.policies.iter().any(Judged::is_met));
+        // What they ask together is what each of them asks.
+        let each = applying.iter().all(|judged| keeps_limits(judged));
+        prop_assert_eq!(judgement.together.are_permitted(), each);
+        prop_assert_eq!(judgement.terms.is_some(), !applying.is_empty());
+        for judged in &judgement.policies {
+            prop_assert_eq!(judged.selects, judged.points.listed[0].is_permitted());
+            prop_assert!(judged.selects || judged.points.listed.len() == 1);
+            prop_assert!(judged.applies || !judged.is_met());
+        }
+        match &judgement.outcome {
+            Outcome::Permitted { policies, terms } => {
+                let met: Vec<&str> = judgement.policies.iter().filter(|it| it.is_met()).map(|it| it.name.as_str()).collect();
+                prop_assert_eq!(policies, &met);
+                prop_assert_eq!(Some(terms), judgement.terms.as_ref());
+            }
+            Outcome::Refused { nearest, failing } => {
+                let all = judgement.policies.iter().flat_map(|it| &it.points.listed);
+                let all = all.chain(&judgement.always.listed).chain(&judgement.together.listed);
+                let told: BTreeSet<&str> = all.filter_map(|it| Some(it.refusal.as_ref()?.words.as_str())).collect();
+                let points = judgement.failing.listed.iter().filter_map(|it| Some(&it.refusal.as_ref()?.words));
+                prop_assert!(failing.len() > MOST_FAILING || points.eq(failing));
+                // Where no policy selects the namespace, one sentence tells of all of them.
+                let from = usize::from(nearest.is_none());
+                for words in &failing[from..] {
+                    prop_assert!(told.contains(words.as_str()), "{} is no point", words);
+                }
+                prop_assert!(!failing.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_explained_does_not_depend_on_the_order(mut world in any_world(), turn in 0_usize..5) {
+        let before = world.judge();
+        let count = world.policies.len();
+        world.policies.rotate_left(turn % count);
+        prop_assert_eq!(&world.judge(), &before);
+        world.policies.reverse();
+        prop_assert_eq!(&world.judge(), &before);
+    }
+}
+
 proptest! {
     // Fewer cases: each is large.
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -242,7 +306,19 @@ proptest! {
         world.integration.spec.review.interval = Period::from_seconds(seconds);
         world.policies[0].spec.namespace_selector = Default::default();
         world.namespaces.insert(texts[texts.len() - 1].clone(), BTreeMap::new());
-        if let Outcome::Refused { failing, .. } = world.outcome() {
+        let judgement = world.judge();
+        let lists = judgement.policies.iter().map(|it| &it.points).chain([&judgement.always, &judgement.together]);
+        for list in lists {
+            prop_assert!(list.listed.len() <= MOST_POINTS);
+            for point in &list.listed {
+                let refusal = point.refusal.iter().flat_map(|refusal| [&refusal.words, &refusal.change]);
+                for text in refusal.chain([&point.field, &point.asks, &point.has]) {
+                    prop_assert!(!text.contains(crate::domain::text::is_hostile), "{text:?}");
+                    prop_assert!(text.chars().count() < 16_000, "{text:?}");
+                }
+            }
+        }
+        if let Outcome::Refused { failing, .. } = judgement.outcome {
             prop_assert!(failing.len() <= MOST_FAILING + 1);
             prop_assert!(!failing.iter().any(|point| point.contains(char::is_control)));
         }

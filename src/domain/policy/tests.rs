@@ -164,7 +164,7 @@ fn target_namespaces_must_be_selected_exist_and_not_be_reserved() {
     beyond("vault")
         .policy(open)
         .refused(&["spec.access[0].namespaces: vault is reserved"]);
-    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({})))).refused(&[
+    beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {}})))).refused(&[
         "spec.access[0].namespaces: gone is beyond the grant's own namespace, not selected by access.targetNamespaces (policy readers)",
         "spec.access[0].namespaces: there is no namespace gone",
     ]);
@@ -245,6 +245,23 @@ fn review_interval_and_grace_are_held() {
     reviewed("30d", "30d").terms();
     reviewed("91d", "7d").refused(&["integration spec.review.interval: 91d, at most 90d (policy readers)"]);
     reviewed("30d", "31d").refused(&["integration spec.review.grace: 31d, at most 30d (policy readers)"]);
+}
+
+#[test]
+fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
+    let mut world = World::new();
+    world.grant.spec.contributors = vec!["carol@corp.example".into(), "system:serviceaccount:gitops:flux".into()];
+    world.refused(&[
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+    ]);
+    world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Allow;
+    drop(world.terms());
+    world.integration.spec.contributors = std::mem::take(&mut world.grant.spec.contributors);
+    drop(world.terms());
+    world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Forbid;
+    world.refused(&[
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+    ]);
 }
 
 #[test]
@@ -388,4 +405,108 @@ fn an_entry_holds_exactly_one_kind_of_access() {
             .access(json!([entry]))
             .refused(&["spec.access[0]: exactly one of rules and clusterRoleRef is needed"]);
     }
+}
+
+/// The points of a list in one line each: whether it holds, its name, what is had, what is asked.
+fn lines(points: &Points) -> Vec<String> {
+    let line = |point: &Point| {
+        let mark = if point.is_permitted() { "ok" } else { "no" };
+        format!("{mark} {} {}: {}, {}", point.name, point.field, point.has, point.asks)
+    };
+    points.listed.iter().map(line).collect()
+}
+
+#[test]
+fn every_point_is_told_those_that_hold_too() {
+    let judgement = World::new().judge();
+    assert_eq!(
+        lines(&judgement.always),
+        [
+            "ok grant.namespace metadata.namespace: payments, not reserved",
+            "ok grant.access spec.access: 1 entry, at least one entry",
+            "ok grant.access.entry spec.access[0].rules: 1 rule, exactly one of rules and clusterRoleRef",
+            "ok grant.access.namespaces spec.access[0].namespaces: payments, a namespace that exists and is not reserved",
+            "ok grant.access.grantable spec.access[0].rules[0]: get configmaps, list configmaps, nothing that is never granted",
+            "ok grant.credential.delivery spec.credential.token.delivery: Namespace, any, since access stays in the grant's own namespace",
+        ]
+    );
+    let [readers] = judgement.policies.try_into().unwrap();
+    assert!(readers.selects && readers.applies && readers.is_met());
+    assert_eq!(
+        lines(&readers.points),
+        [
+            "ok namespaceSelector metadata.namespace: payments, namespaces with partners=yes",
+            "ok dataClassifications integration spec.dataClassification: Internal, allowed are Internal, Confidential",
+            "ok environments integration spec.environment: Production, allowed are Production",
+            "ok access.rules spec.access[0].rules[0]: get configmaps, list configmaps, within access.rules",
+            "ok access.longRunning spec.access[0].rules[0]: nothing that does, nothing that outlives a revocation",
+            "ok credentials spec.credential.type: Token, among credentials",
+            "ok limits.credentialLifetime spec.credential.token.lifetime: 1h, at most 1h",
+            "ok limits.duration spec.expiresAt: 90d after the start, at most 90d",
+            "ok limits.reviewInterval integration spec.review.interval: 90d, at most 90d",
+            "ok limits.reviewInterval integration spec.review.grace: 7d, at most 90d",
+            "ok requires.ticket spec.ticket: none, not required",
+            "ok requires.agreement integration spec.agreement.endsAt: none, not required",
+            "ok requires.allowedSources integration spec.allowedSources: none, not required",
+            "ok requires.delegatedRequests spec.contributors: written by people, by people only",
+        ]
+    );
+}
+
+#[test]
+fn a_point_that_fails_says_what_to_change() {
+    let world = World::new()
+        .rule(json!({"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}))
+        .policy(|policy| policy.spec.requires.ticket = true)
+        .changed(|world| world.grant.spec.expires_at = "2027-03-31T00:00:00Z".parse().unwrap());
+    let judgement = world.judge();
+    let changes: Vec<String> = judgement.policies[0]
+        .points
+        .listed
+        .iter()
+        .filter_map(|point| Some(point.refusal.as_ref()?.change.clone()))
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            "take get services out of spec.access[0].rules[0], or ask for a policy that allows it",
+            "set spec.expiresAt to 2027-03-01T00:00:00Z or earlier",
+            "fill in spec.ticket",
+        ]
+    );
+}
+
+#[test]
+fn what_the_policies_ask_together_names_the_strictest() {
+    let judgement = World::new()
+        .and_policy("strict", |policy| {
+            // It permits nothing, and binds all the same.
+            policy.spec.access.rules.clear();
+            policy.spec.limits.duration = Some("30d".parse().unwrap());
+        })
+        .and_policy("elsewhere", |policy| {
+            policy.spec.namespace_selector = from(json!({"matchLabels": {"other": "yes"}}));
+        })
+        .judge();
+    let duration = judgement
+        .together
+        .listed
+        .iter()
+        .find(|point| point.name == "limits.duration");
+    assert_eq!(duration.unwrap().policy.as_deref(), Some("strict"));
+    assert!(!judgement.together.are_permitted());
+    let met: Vec<(&str, bool, bool)> = judgement
+        .policies
+        .iter()
+        .map(|judged| (judged.name.as_str(), judged.selects, judged.is_met()))
+        .collect();
+    assert_eq!(
+        met,
+        [
+            ("readers", true, true),
+            ("strict", true, false),
+            ("elsewhere", false, false)
+        ]
+    );
+    assert_eq!(judgement.terms.unwrap().duration.unwrap().to_string(), "30d");
 }

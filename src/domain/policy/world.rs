@@ -99,6 +99,10 @@ impl World {
         evaluate(&self.policies.iter().collect::<Vec<_>>(), &self.request())
     }
 
+    pub(super) fn judge(&self) -> Judgement {
+        judge(&self.policies.iter().collect::<Vec<_>>(), &self.request())
+    }
+
     pub(super) fn access(mut self, access: Value) -> Self {
         self.grant.spec.access = from(access);
         self

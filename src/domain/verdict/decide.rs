@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, OnRoleGrowth, PartnerIntegration, ReplacedDigest,
-    ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
+    ReplacedDigest, ResolvedClusterRole,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
@@ -59,6 +59,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let terms = match outcome {
         Outcome::Permitted { policies, terms } => {
             status.policies = policies;
+            status.policies.truncate(MOST_POLICIES);
             if let Some(most) = terms.active_grants_per_integration
                 && i64::try_from(facts.earlier_siblings).unwrap_or(i64::MAX) >= i64::from(most)
             {
@@ -84,6 +85,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .iter()
         .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
     status.approvals = standing.counted.clone();
+    status.next_review_at = standing.review_due;
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
@@ -108,6 +110,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
             against.push((Reason::TooShort, too_short(facts.now, until)));
         }
+        against.extend(other_rights(facts, terms.as_ref()));
         against.extend(hold.clone());
     }
     let approved = approved_condition(&standing, self_service);
@@ -125,12 +128,14 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         },
         reason: Reason::Issued,
         message: format!("access is in place until {until}, {}", ends::when(ends_because)),
+        against,
         approved,
         kept: Kept { status },
         terms,
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
+        reviews: standing.reviews,
         next_change: ends::next_change(facts, Some(integration), approved_until),
     }
 }
@@ -152,12 +157,14 @@ fn inactive(
         access: Access::Inactive,
         reason: against.first().map_or(Reason::AwaitingApproval, |(reason, _)| *reason),
         message: words.join("; "),
+        against,
         approved,
         kept: Kept { status },
         terms,
         to_confirm: standing.to_confirm,
         not_counted: standing.not_counted,
         decisions: standing.conditions,
+        reviews: standing.reviews,
         next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
     }
 }
@@ -397,6 +404,13 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
         Reason::ClockSkew,
         format!("local time and the API server's differ by {skew} s, at most 30 s"),
     ))
+}
+
+/// Before anything is issued only: otherwise anybody's binding could end the access of others.
+fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
+    let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
+    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
+    Some((Reason::NotPermitted, refusal))
 }
 
 fn too_short(now: Instant, until: Instant) -> String {

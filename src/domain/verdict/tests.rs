@@ -9,8 +9,8 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, PartnerIntegration,
-    PartnerIntegrationStatus, ResolvedRule,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, MOST_POLICIES,
+    OnOtherRights, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
@@ -30,6 +30,7 @@ struct Case {
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     earlier_siblings: usize,
     admission_proved: bool,
+    other_rights: Option<&'static str>,
     clock_skew: Option<i64>,
 }
 
@@ -53,6 +54,7 @@ impl Case {
             cluster_roles: BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: true,
+            other_rights: None,
             clock_skew: None,
         };
         case.approve("one", "2026-12-01T00:00:00Z");
@@ -94,6 +96,7 @@ impl Case {
             earlier_siblings: self.earlier_siblings,
             admission_proved: self.admission_proved,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
+            other_rights: self.other_rights,
             clock_skew: self.clock_skew,
         })
     }
@@ -184,6 +187,7 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
 #[case::unproved(Reason::AdmissionUnproved, |c: &mut Case| c.admission_proved = false)]
 #[case::skewed(Reason::ClockSkew, |c: &mut Case| c.clock_skew = Some(31))]
+#[case::other_rights(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse; c.other_rights = Some("view"); })]
 fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case)) {
     let mut case = Case::sound();
     change(&mut case);
@@ -195,6 +199,31 @@ fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case))
         verdict.message
     );
     assert!(!verdict.message.is_empty());
+}
+
+#[test]
+fn rights_from_elsewhere_end_nothing_that_is_live_and_are_only_reported_unless_a_policy_says_so() {
+    let mut case = Case::sound();
+    case.other_rights = Some("view");
+    assert_eq!(case.ask().reason, Reason::Issued);
+    case.other_rights = None;
+    case.go_live();
+    case.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse;
+    case.other_rights = Some("view");
+    assert_eq!(case.ask().reason, Reason::Issued);
+}
+
+#[test]
+fn status_names_as_many_policies_as_it_can_hold() {
+    let mut case = Case::sound();
+    for number in 0..100 {
+        let mut another = policy();
+        another.metadata.name = Some(format!("another-{number}"));
+        case.policies.push(another);
+    }
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::Issued, "{}", verdict.message);
+    assert_eq!(verdict.kept.status.policies.len(), MOST_POLICIES);
 }
 
 #[test]
@@ -445,4 +474,31 @@ proptest! {
         }
         prop_assert!(!verdict.message.is_empty());
     }
+}
+
+#[test]
+fn older_active_grants_of_the_integration_come_first() {
+    let active = |uid: &str, created: &str| {
+        let mut it = grant();
+        it.metadata.uid = Some(uid.to_owned());
+        it.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            at(created).timestamp(),
+        ));
+        let status = serde_json::json!({"conditions": [{
+            "type": "Active", "status": "True", "reason": "Issued", "message": "",
+            "lastTransitionTime": "2026-11-24T10:43:02Z",
+        }]});
+        it.status = Some(serde_json::from_value(status).unwrap());
+        it
+    };
+    let this = active("b", "2026-11-01T00:00:00Z");
+    let older = active("z", "2026-10-01T00:00:00Z");
+    let as_old = active("a", "2026-11-01T00:00:00Z");
+    let younger = active("c", "2026-11-02T00:00:00Z");
+    let mut inactive = older.clone();
+    inactive.status = None;
+    let mut of_another = older.clone();
+    of_another.spec.integration_ref.name = "another".into();
+    let all = [&this, &older, &as_old, &younger, &inactive, &of_another];
+    assert_eq!(crate::domain::verdict::earlier_siblings(&this, all), 2);
 }

@@ -117,7 +117,7 @@ async fn explain(io: &mut Io<'_>, session: &Session, namespace: Option<&str>, fo
     writeln!(
         io.err,
         "the approvals of these grants become void with the change, and their access ends. An approval of the digest after it, \
-         written before, counts from then on: no gap\n{}",
+         written before (kubectl wayleave approve GRANT --digest DIGEST), counts from then on: no gap\n{}",
         output::table(&HEADER_GRANTS, &rows)
     )?;
     Ok(())

@@ -1,0 +1,69 @@
+//! Bindings that aren't ours and reach partners' identities all the same, as they are seen.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::lock;
+use crate::domain::elsewhere::{OtherRights, describe};
+
+/// Where a binding lies: its namespace, empty for a ClusterRoleBinding; and its name.
+type Place = (String, String);
+
+/// See the module: RoleBindings, and ClusterRoleBindings.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere {
+    pub(crate) namespaced: Found,
+    pub(crate) cluster: Found,
+}
+
+/// What was found among the bindings of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Found(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    current: HashMap<Place, OtherRights>,
+    /// Filled by a new listing, until it is complete.
+    listing: HashMap<Place, OtherRights>,
+}
+
+impl Elsewhere {
+    /// What an identity may do beside its grant, in words.
+    pub(crate) fn of(&self, account: &str) -> Option<String> {
+        let (namespaced, cluster) = (lock(&self.namespaced.0), lock(&self.cluster.0));
+        describe(cluster.current.values().chain(namespaced.current.values()), account)
+    }
+}
+
+impl Found {
+    pub(crate) fn begin(&self) {
+        lock(&self.0).listing.clear();
+    }
+
+    pub(crate) fn listed(&self, rights: OtherRights) {
+        lock(&self.0).listing.insert(place(&rights), rights);
+    }
+
+    /// Takes the listing over; says whether it differs from what was known.
+    pub(crate) fn complete(&self) -> bool {
+        let mut inner = lock(&self.0);
+        let listing = std::mem::take(&mut inner.listing);
+        let before = std::mem::replace(&mut inner.current, listing);
+        before != inner.current
+    }
+
+    /// A binding changed; says whether that matters to anybody.
+    pub(crate) fn put(&self, namespace: &str, name: &str, rights: Option<OtherRights>) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let current = &mut lock(&self.0).current;
+        let before = match rights.clone() {
+            Some(rights) => current.insert(key, rights),
+            None => current.remove(&key),
+        };
+        before != rights
+    }
+}
+
+fn place(rights: &OtherRights) -> Place {
+    (rights.namespace.clone().unwrap_or_default(), rights.name.clone())
+}

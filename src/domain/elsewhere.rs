@@ -1,0 +1,205 @@
+//! Rights that a partner's identity has beside its grant: by bindings to groups that every ServiceAccount is in, or by any other
+//! binding that isn't ours. Source of the groups: Kubernetes, "Service account tokens" under Authenticating.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
+
+use super::permission::Shown;
+
+/// The groups of everybody who is known, and of every ServiceAccount. A third is that of the namespace.
+const GROUPS: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
+/// What Kubernetes itself gives to everybody: discovery, and questions about oneself. Each has the name of its ClusterRole.
+const OF_KUBERNETES: [&str; 5] = [
+    "system:basic-user",
+    "system:cluster-trust-bundle-discovery",
+    "system:discovery",
+    "system:public-info-viewer",
+    "system:service-account-issuer-discovery",
+];
+/// The most bindings that a message names.
+const MOST: usize = 8;
+
+/// A binding that reaches partners' identities.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OtherRights {
+    /// Its namespace; none where it is a ClusterRoleBinding.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What it gives: `ClusterRole view`, say.
+    pub role: String,
+    /// The groups by which it reaches every identity.
+    groups: BTreeSet<String>,
+    /// The ServiceAccounts that it names.
+    accounts: BTreeSet<String>,
+}
+
+impl OtherRights {
+    /// Reads a binding that isn't ours; none where it reaches no identity in `identities`.
+    #[must_use]
+    pub fn of(
+        namespace: Option<&str>,
+        name: &str,
+        role: &RoleRef,
+        subjects: &[Subject],
+        identities: &str,
+    ) -> Option<Self> {
+        if namespace.is_none() && OF_KUBERNETES.contains(&name) && role.name == name {
+            return None;
+        }
+        let of_namespace = format!("system:serviceaccounts:{identities}");
+        let by_name = format!("system:serviceaccount:{identities}:");
+        let (mut groups, mut accounts) = (BTreeSet::new(), BTreeSet::new());
+        for subject in subjects {
+            // In a RoleBinding a ServiceAccount without a namespace is refused, so that none is taken for the binding's.
+            let is_ours = subject.namespace.as_deref() == Some(identities);
+            match subject.kind.as_str() {
+                "Group" if GROUPS.contains(&subject.name.as_str()) || subject.name == of_namespace => {
+                    groups.insert(subject.name.clone());
+                }
+                "ServiceAccount" if is_ours => {
+                    accounts.insert(subject.name.clone());
+                }
+                "User" => accounts.extend(subject.name.strip_prefix(&by_name).map(ToOwned::to_owned)),
+                _ => {}
+            }
+        }
+        (!groups.is_empty() || !accounts.is_empty()).then(|| Self {
+            namespace: namespace.map(ToOwned::to_owned),
+            name: name.to_owned(),
+            role: format!("{} {}", role.kind, role.name),
+            groups,
+            accounts,
+        })
+    }
+
+    /// By what it reaches an identity, if it does.
+    fn reaches(&self, account: &str) -> Option<String> {
+        if self.accounts.contains(account) {
+            return Some("the identity itself".to_owned());
+        }
+        let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
+        (!groups.is_empty()).then(|| format!("group {}", groups.join(" and ")))
+    }
+}
+
+/// What an identity may do beside its grant, in words; none where that is nothing. The order of bindings doesn't matter.
+#[must_use]
+pub fn describe<'a>(all: impl IntoIterator<Item = &'a OtherRights>, account: &str) -> Option<String> {
+    let all: BTreeSet<&OtherRights> = all.into_iter().collect();
+    let mut found: Vec<String> = all
+        .into_iter()
+        .filter_map(|rights| {
+            let by = rights.reaches(account)?;
+            let (role, name) = (Shown(&rights.role), Shown(&rights.name));
+            Some(rights.namespace.as_deref().map_or_else(
+                || format!("{role} in every namespace, by ClusterRoleBinding {name} to {by}"),
+                |namespace| {
+                    let namespace = Shown(namespace);
+                    format!("{role} in namespace {namespace}, by RoleBinding {namespace}/{name} to {by}")
+                },
+            ))
+        })
+        .collect();
+    if found.is_empty() {
+        return None;
+    }
+    let more = found.len().saturating_sub(MOST);
+    found.truncate(MOST);
+    if more > 0 {
+        found.push(format!("and {more} more"));
+    }
+    Some(format!(
+        "beside this grant the identity has: {}; take it out of those bindings",
+        found.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITIES: &str = "wayleave-identities";
+
+    fn role(kind: &str, name: &str) -> RoleRef {
+        RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn subject(kind: &str, name: &str, namespace: Option<&str>) -> Subject {
+        Subject {
+            api_group: None,
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            namespace: namespace.map(ToOwned::to_owned),
+        }
+    }
+
+    fn binding(namespace: Option<&str>, name: &str, subjects: &[Subject]) -> Option<OtherRights> {
+        OtherRights::of(namespace, name, &role("ClusterRole", "view"), subjects, IDENTITIES)
+    }
+
+    #[test]
+    fn every_way_to_reach_an_identity_is_found_and_no_other() {
+        for (kind, name, namespace) in [
+            ("Group", "system:authenticated", None),
+            ("Group", "system:serviceaccounts", None),
+            ("Group", "system:serviceaccounts:wayleave-identities", None),
+            ("ServiceAccount", "wlg-a-1", Some(IDENTITIES)),
+            ("User", "system:serviceaccount:wayleave-identities:wlg-a-1", None),
+        ] {
+            let found = binding(Some("payments"), "open", &[subject(kind, name, namespace)]);
+            let words = found.as_ref().and_then(|found| describe([found], "wlg-a-1"));
+            let words = words.unwrap_or_default();
+            assert!(
+                words.contains("ClusterRole view in namespace payments, by RoleBinding payments/open"),
+                "{kind} {name}: {words}"
+            );
+            let another = found.as_ref().and_then(|found| describe([found], "wlg-b-1"));
+            assert_eq!(another.is_some(), kind == "Group", "{kind} {name}");
+        }
+        for (kind, name, namespace) in [
+            ("Group", "system:unauthenticated", None),
+            ("Group", "system:serviceaccounts:payments", None),
+            ("Group", "developers", None),
+            ("ServiceAccount", "wlg-a-1", Some("payments")),
+            ("ServiceAccount", "wlg-a-1", None),
+            ("User", "system:serviceaccount:payments:wlg-a-1", None),
+            ("User", "system:authenticated", None),
+        ] {
+            let found = binding(None, "open", &[subject(kind, name, namespace)]);
+            assert_eq!(found, None, "{kind} {name}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_gives_everybody_is_not_told_unless_it_gives_something_else() {
+        let everybody = [subject("Group", "system:authenticated", None)];
+        let of = |name: &str, given: &str, namespace| {
+            OtherRights::of(namespace, name, &role("ClusterRole", given), &everybody, IDENTITIES)
+        };
+        for name in OF_KUBERNETES {
+            assert_eq!(of(name, name, None), None);
+            assert!(of(name, "cluster-admin", None).is_some());
+            assert!(of(name, name, Some("payments")).is_some());
+        }
+    }
+
+    #[test]
+    fn the_words_are_bounded_and_do_not_depend_on_the_order() {
+        let everybody = [subject("Group", "system:serviceaccounts", None)];
+        let mut all: Vec<OtherRights> = (0..30)
+            .filter_map(|number| binding(None, &format!("open-{number}"), &everybody))
+            .collect();
+        let words = describe(&all, "wlg-a-1").unwrap_or_default();
+        assert!(words.contains("in every namespace, by ClusterRoleBinding open-0 to group system:serviceaccounts"));
+        assert!(words.contains("and 22 more"), "{words}");
+        all.reverse();
+        assert_eq!(describe(&all, "wlg-a-1"), Some(words));
+        assert_eq!(describe([], "wlg-a-1"), None);
+    }
+}
