@@ -14,6 +14,8 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// Present only while true: nothing moves until somebody acts.
     pub const STALLED: &str = "Stalled";
+    /// On a PartnerIntegration: no owner is known to leave within 30 days.
+    pub const OWNERS_STAY: &str = "OwnersStay";
     /// Present only while true: the identity has rights beside its grant, by bindings of others.
     pub const OTHER_RIGHTS: &str = "OtherRights";
     /// On an AccessDecision: whether it counts.
@@ -49,6 +51,20 @@ pub mod integration {
     pub const IN_FORCE: &str = "InForce";
     /// `spec.suspend` is true.
     pub const SUSPENDED: &str = "Suspended";
+}
+
+/// Why the owners of an integration stay, or don't. `OwnerRemoved` is that of [`Reason`].
+pub mod owners_stay {
+    /// Both are there, and nothing says that one leaves within 30 days.
+    pub const CURRENT: &str = "Current";
+    /// One leaves within 30 days.
+    pub const WITHIN_30_DAYS: &str = "LeavesWithin30Days";
+    /// One leaves within 14 days.
+    pub const WITHIN_14_DAYS: &str = "LeavesWithin14Days";
+    /// One leaves within 7 days.
+    pub const WITHIN_7_DAYS: &str = "LeavesWithin7Days";
+    /// One leaves within a day.
+    pub const WITHIN_1_DAY: &str = "LeavesWithin1Day";
 }
 
 /// Why a decision counts, or doesn't.

@@ -63,6 +63,10 @@ pub struct AccessGrantStatus {
     /// When an owner was last found removed; only approvals made after it count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_removed_at: Option<Instant>,
+    /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 36)))]
+    pub departed_owners: Vec<String>,
     /// The policies under which the grant is permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_POLICIES), inner(length(max = 63)))]

@@ -23,8 +23,10 @@ pub mod explain;
 pub mod kubeconfig;
 pub mod list;
 mod namespaces;
+pub mod owner;
 pub mod revoke;
 pub mod rotate;
+pub mod stop;
 pub mod version;
 
 /// HTTP status of a forbidden request.

@@ -276,7 +276,8 @@ fn weigh(
         return Weight::DoesNotCount(objection);
     }
     // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
-    let missing = ownership::missing(question.integration, question.owners);
+    let departed = &question.previous.departed_owners;
+    let missing = ownership::missing(question.integration, question.owners, departed, question.now);
     if !missing.is_empty() {
         return no(words::OWNER_MISSING, missing.join("; "));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Access, Facts, Kept, Verdict};
+use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
@@ -37,7 +37,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             Reason::IntegrationMissing,
             format!("PartnerIntegration {name} does not exist here, is being deleted or can't be read: apply it in this namespace"),
         ));
-        remember_removal(facts, &[], &mut status);
+        removal::remember_removal(facts, None, &[], &mut status);
         let approved = Desired::new(
             types::APPROVED,
             "Unknown",
@@ -51,8 +51,9 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         return inactive(facts, against, approved, status, None, standing);
     };
 
-    let missing = ownership::missing(integration, facts.owners);
-    remember_removal(facts, &missing, &mut status);
+    removal::remember_departed(facts, integration, &mut status);
+    let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
+    removal::remember_removal(facts, Some(integration), &missing, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
     let terms = match outcome {
@@ -95,7 +96,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(standing_against(&standing, is_approved));
     against.extend(plain_reasons(facts, integration));
 
-    let (until, ends_because) = earliest_end(facts, integration, approved_until);
+    let (until, ends_because) = ends::earliest(facts, integration, approved_until);
     let hard_expiry = terms
         .as_ref()
         .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
@@ -126,7 +127,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             hold,
         },
         reason: Reason::Issued,
-        message: format!("access is in place until {until}, {}", when(ends_because)),
+        message: format!("access is in place until {until}, {}", ends::when(ends_because)),
         against,
         approved,
         kept: Kept { status },
@@ -135,7 +136,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
-        next_change: next_change(facts, Some(integration), approved_until),
+        next_change: ends::next_change(facts, Some(integration), approved_until),
     }
 }
 
@@ -164,14 +165,7 @@ fn inactive(
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
-        next_change: next_change(facts, facts.integration, standing.in_force_until),
-    }
-}
-
-/// An owner who goes takes the approvals along, for good.
-fn remember_removal(facts: &Facts<'_>, missing: &[String], status: &mut AccessGrantStatus) {
-    if !missing.is_empty() && !status.approvals.is_empty() {
-        status.owner_removed_at = Some(facts.now);
+        next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
     }
 }
 
@@ -426,48 +420,6 @@ fn too_short(now: Instant, until: Instant) -> String {
         lifetime::SHORTEST + lifetime::FADE + 2,
         lifetime::NO_ISSUE + 1
     )
-}
-
-/// The earliest of all ends that are known, and which it is.
-fn earliest_end(
-    facts: &Facts<'_>,
-    integration: &PartnerIntegration,
-    approved_until: Option<Instant>,
-) -> (Instant, Reason) {
-    let ends = [
-        Some((facts.grant.spec.expires_at, Reason::Expired)),
-        integration
-            .spec
-            .agreement
-            .ends_at
-            .map(|end| (end, Reason::AgreementEnded)),
-        approved_until.map(|end| (end, Reason::ReviewLapsed)),
-    ];
-    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
-    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
-}
-
-/// What happens at the earliest end, in words.
-fn when(ends_because: Reason) -> &'static str {
-    match ends_because {
-        Reason::AgreementEnded => "when the agreement ends",
-        Reason::ReviewLapsed => "when the approval lapses",
-        _ => "when the grant expires",
-    }
-}
-
-fn next_change(
-    facts: &Facts<'_>,
-    integration: Option<&PartnerIntegration>,
-    approved_until: Option<Instant>,
-) -> Option<Instant> {
-    let spec = &facts.grant.spec;
-    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
-    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
-        .into_iter()
-        .flatten()
-        .filter(|instant| *instant > facts.now)
-        .min()
 }
 
 fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
