@@ -84,7 +84,6 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .iter()
         .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
     status.approvals = standing.counted.clone();
-    status.next_review_at = standing.review_due;
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
@@ -95,7 +94,10 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(standing_against(&standing, is_approved));
     against.extend(plain_reasons(facts, integration));
 
-    let (until, ends_because) = earliest_end(facts, integration, approved_until);
+    let (until, ends_because) = earliest_end(facts, integration, &standing);
+    // An approval's own date ends nothing that has ended by then.
+    let is_moot = standing.own_end == standing.review_due && ends_because != Reason::ApprovalEnded;
+    status.next_review_at = standing.review_due.filter(|_| !is_moot);
     let hard_expiry = terms
         .as_ref()
         .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
@@ -326,7 +328,15 @@ fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, Stri
     if let Some(denied) = &standing.denied {
         against.push((Reason::Denied, format!("denied at {} ({})", denied.at, denied.words)));
     }
-    if !is_approved && standing.lapsed {
+    if let Some(end) = standing.own_end.filter(|_| !is_approved) {
+        against.push((
+            Reason::ApprovalEnded,
+            format!(
+                "the approval ended at {end}, a date that it set itself, so that no review renews it: approve again ({} asked for)",
+                standing.asked_for
+            ),
+        ));
+    } else if !is_approved && standing.lapsed {
         against.push((
             Reason::ReviewLapsed,
             format!("the approval lapsed: {} asked for", standing.asked_for),
@@ -429,11 +439,11 @@ fn too_short(now: Instant, until: Instant) -> String {
 }
 
 /// The earliest of all ends that are known, and which it is.
-fn earliest_end(
-    facts: &Facts<'_>,
-    integration: &PartnerIntegration,
-    approved_until: Option<Instant>,
-) -> (Instant, Reason) {
+fn earliest_end(facts: &Facts<'_>, integration: &PartnerIntegration, standing: &Standing) -> (Instant, Reason) {
+    let lapse = match standing.own_end {
+        Some(_) => Reason::ApprovalEnded,
+        None => Reason::ReviewLapsed,
+    };
     let ends = [
         Some((facts.grant.spec.expires_at, Reason::Expired)),
         integration
@@ -441,7 +451,7 @@ fn earliest_end(
             .agreement
             .ends_at
             .map(|end| (end, Reason::AgreementEnded)),
-        approved_until.map(|end| (end, Reason::ReviewLapsed)),
+        standing.in_force_until.map(|end| (end, lapse)),
     ];
     let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
     earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
@@ -452,6 +462,7 @@ fn when(ends_because: Reason) -> &'static str {
     match ends_because {
         Reason::AgreementEnded => "when the agreement ends",
         Reason::ReviewLapsed => "when the approval lapses",
+        Reason::ApprovalEnded => "when the approval ends, by its own date",
         _ => "when the grant expires",
     }
 }
@@ -487,6 +498,12 @@ fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
             "True",
             "Approved",
             format!("approved by {} until {until}", by.join(", ")),
+        )
+    } else if let Some(end) = standing.own_end {
+        (
+            "False",
+            Reason::ApprovalEnded.as_str(),
+            format!("the approval ended at {end}, a date that it set itself: approve again"),
         )
     } else if standing.lapsed {
         (
