@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
+use super::carried;
 use super::documents::{Documents, Key};
 use super::output::escape;
 use crate::api::conditions::{Reason, counted, types};
@@ -30,6 +31,8 @@ pub enum Missing {
     Namespace,
     /// A PartnerIntegration.
     Integration,
+    /// The PartnerIntegration that stands where a file holds one anew.
+    StandingIntegration,
     /// The AccessOwners.
     Owners,
     /// The AccessDecisions of the grant's namespace.
@@ -70,9 +73,12 @@ impl Missing {
             Self::Integration => "nothing can be judged without it",
             Self::Owners => "whether the owners are there is not known",
             Self::Decisions => "which approvals count is not known",
+            Self::StandingIntegration => "who asked for it and who changed it is not known",
             Self::ClusterRole => "it counts as if it did not exist",
             Self::Enrolment => "it is taken for enrolled",
-            Self::Siblings => "how many grants of the integration are active is not known",
+            Self::Siblings => {
+                "how many grants of the integration are active is not known, nor who asked for those that exist and changed them"
+            }
             Self::Deliveries => "which Secrets deliver credentials there is not known",
         }
     }
@@ -207,6 +213,24 @@ impl World {
     /// Notes something that could not be read.
     pub fn lacks(&mut self, missing: Missing, name: &str, why: String) {
         self.gaps.insert(Gap {
+    /// What stands in the cluster goes on with what is to come of it; the rest of it is added.
+    pub fn goes_on_with(&mut self, there: Self) {
+        for (key, grant) in there.grants {
+            match self.grants.get_mut(&key) {
+                Some(coming) => carried::into_grant(coming, &grant),
+                None => drop(self.grants.insert(key, grant)),
+            }
+        }
+        for (key, integration) in there.integrations {
+            match self.integrations.get_mut(&key) {
+                Some(coming) => carried::into_integration(coming, &integration),
+                None => drop(self.integrations.insert(key, integration)),
+            }
+        }
+        self.decisions.extend(there.decisions);
+        self.gaps.extend(there.gaps);
+    }
+
             missing,
             name: name.to_owned(),
             why,
@@ -302,7 +326,7 @@ impl World {
             Missing::Policies | Missing::Owners => true,
             Missing::Namespace | Missing::Enrolment | Missing::Deliveries => namespaces.contains(&gap.name),
             Missing::Decisions | Missing::Siblings => gap.name == own,
-            Missing::Integration => gap.name == grant.spec.integration_ref.name.0,
+            Missing::Integration | Missing::StandingIntegration => gap.name == grant.spec.integration_ref.name.0,
             Missing::ClusterRole => roles.contains(&gap.name),
         };
         self.gaps.iter().filter(matters).collect()
