@@ -12,7 +12,7 @@ use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::digest;
 use crate::domain::policy::{self, Outcome, Request, Terms};
-use crate::domain::{lifetime, ownership, permission};
+use crate::domain::{elsewhere, lifetime, ownership, permission};
 
 /// The most replaced digests that status keeps.
 const MOST_REPLACED: usize = 16;
@@ -425,8 +425,7 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.
 fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
     let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
-    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
-    Some((Reason::NotPermitted, refusal))
+    Some((Reason::NotPermitted, elsewhere::refusal(words, policy)))
 }
 
 fn too_short(now: Instant, until: Instant) -> String {
