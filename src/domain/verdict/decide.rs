@@ -1,18 +1,19 @@
-//! Gathers every reason against access, and the earliest end.
+//! Gathers every reason against access.
 
 use std::collections::BTreeMap;
 
+use super::ends::{earliest_end, next_change, too_short, when};
+use super::growth::grown;
 use super::{Access, Facts, Kept, Verdict};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
-    ReplacedDigest, ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, PartnerIntegration, ReplacedDigest,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::digest;
 use crate::domain::policy::{self, Outcome, Request, Terms};
-use crate::domain::{elsewhere, lifetime, ownership, permission};
+use crate::domain::{elsewhere, lifetime, ownership};
 
 /// The most replaced digests that status keeps.
 const MOST_REPLACED: usize = 16;
@@ -258,65 +259,6 @@ fn weigh(
     })
 }
 
-/// Keeps what the ClusterRoles held when they were approved, and compares.
-fn grown(
-    facts: &Facts<'_>,
-    terms: Option<&Terms>,
-    status: &mut AccessGrantStatus,
-    is_approved: bool,
-    renewed: bool,
-) -> Vec<(Reason, String)> {
-    let mut names: Vec<&str> = facts
-        .grant
-        .spec
-        .access
-        .iter()
-        .filter_map(|entry| entry.cluster_role_ref.as_ref())
-        .map(|role| role.name.as_ref())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let now = names.iter().filter_map(|name| {
-        let rules = facts.cluster_roles.get(*name)?.clone();
-        Some(ResolvedClusterRole {
-            cluster_role: (*name).to_owned(),
-            rules,
-        })
-    });
-    let now: Vec<ResolvedClusterRole> = now.collect();
-    let covers_all = names
-        .iter()
-        .all(|name| status.resolved_rules.iter().any(|kept| kept.cluster_role == *name));
-    if !is_approved {
-        return Vec::new();
-    }
-    if renewed || !covers_all {
-        status.resolved_rules = now;
-        return Vec::new();
-    }
-    status
-        .resolved_rules
-        .retain(|kept| names.contains(&kept.cluster_role.as_str()));
-    if terms.is_some_and(|terms| terms.on_role_growth == OnRoleGrowth::Report) {
-        return Vec::new();
-    }
-    let found = now.iter().filter_map(|role| {
-        let kept = status
-            .resolved_rules
-            .iter()
-            .find(|kept| kept.cluster_role == role.cluster_role)?;
-        let more = permission::growth(&kept.rules, &role.rules);
-        let name = &role.cluster_role;
-        (!more.is_empty()).then(|| {
-            (
-                Reason::RoleGrew,
-                format!("ClusterRole {name} holds more than was approved: {more}; approve again, or shrink it"),
-            )
-        })
-    });
-    found.collect()
-}
-
 fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, String)> {
     let mut against = Vec::new();
     if let Some(revoked) = &standing.revoked {
@@ -426,58 +368,6 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
 fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
     let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
     Some((Reason::NotPermitted, elsewhere::refusal(words, policy)))
-}
-
-fn too_short(now: Instant, until: Instant) -> String {
-    let left = until.seconds_since(now);
-    format!(
-        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
-        lifetime::SHORTEST + lifetime::FADE + 2,
-        lifetime::NO_ISSUE + 1
-    )
-}
-
-/// The earliest of all ends that are known, and which it is.
-fn earliest_end(facts: &Facts<'_>, integration: &PartnerIntegration, standing: &Standing) -> (Instant, Reason) {
-    let lapse = match standing.own_end {
-        Some(_) => Reason::ApprovalEnded,
-        None => Reason::ReviewLapsed,
-    };
-    let ends = [
-        Some((facts.grant.spec.expires_at, Reason::Expired)),
-        integration
-            .spec
-            .agreement
-            .ends_at
-            .map(|end| (end, Reason::AgreementEnded)),
-        standing.in_force_until.map(|end| (end, lapse)),
-    ];
-    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
-    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
-}
-
-/// What happens at the earliest end, in words.
-fn when(ends_because: Reason) -> &'static str {
-    match ends_because {
-        Reason::AgreementEnded => "when the agreement ends",
-        Reason::ReviewLapsed => "when the approval lapses",
-        Reason::ApprovalEnded => "when the approval ends, by its own date",
-        _ => "when the grant expires",
-    }
-}
-
-fn next_change(
-    facts: &Facts<'_>,
-    integration: Option<&PartnerIntegration>,
-    approved_until: Option<Instant>,
-) -> Option<Instant> {
-    let spec = &facts.grant.spec;
-    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
-    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
-        .into_iter()
-        .flatten()
-        .filter(|instant| *instant > facts.now)
-        .min()
 }
 
 fn approved_condition(standing: &Standing, self_service: bool) -> Desired {

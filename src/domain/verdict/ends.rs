@@ -1,0 +1,63 @@
+//! When access ends by a date, and when the answer can change.
+
+use super::Facts;
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{Instant, PartnerIntegration};
+use crate::domain::approval::Standing;
+use crate::domain::lifetime;
+
+/// The earliest of all ends that are known, and which it is.
+pub(super) fn earliest_end(
+    facts: &Facts<'_>,
+    integration: &PartnerIntegration,
+    standing: &Standing,
+) -> (Instant, Reason) {
+    let lapse = match standing.own_end {
+        Some(_) => Reason::ApprovalEnded,
+        None => Reason::ReviewLapsed,
+    };
+    let ends = [
+        Some((facts.grant.spec.expires_at, Reason::Expired)),
+        integration
+            .spec
+            .agreement
+            .ends_at
+            .map(|end| (end, Reason::AgreementEnded)),
+        standing.in_force_until.map(|end| (end, lapse)),
+    ];
+    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
+    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
+}
+
+/// What happens at the earliest end, in words.
+pub(super) fn when(ends_because: Reason) -> &'static str {
+    match ends_because {
+        Reason::AgreementEnded => "when the agreement ends",
+        Reason::ReviewLapsed => "when the approval lapses",
+        Reason::ApprovalEnded => "when the approval ends, by its own date",
+        _ => "when the grant expires",
+    }
+}
+
+pub(super) fn next_change(
+    facts: &Facts<'_>,
+    integration: Option<&PartnerIntegration>,
+    approved_until: Option<Instant>,
+) -> Option<Instant> {
+    let spec = &facts.grant.spec;
+    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
+    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
+        .into_iter()
+        .flatten()
+        .filter(|instant| *instant > facts.now)
+        .min()
+}
+
+pub(super) fn too_short(now: Instant, until: Instant) -> String {
+    let left = until.seconds_since(now);
+    format!(
+        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
+        lifetime::SHORTEST + lifetime::FADE + 2,
+        lifetime::NO_ISSUE + 1
+    )
+}
