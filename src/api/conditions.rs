@@ -28,7 +28,7 @@ pub mod types {
 pub mod review {
     /// No active grant rests on an approval.
     pub const NOTHING_DUE: &str = "NothingDue";
-    /// The next review is further away than the first reminder.
+    /// The next review, or the date on which an approval ends by itself, is further away than the first reminder.
     pub const CURRENT: &str = "Current";
     /// It is due within 14 days.
     pub const DUE_IN_14_DAYS: &str = "DueIn14Days";
@@ -38,7 +38,7 @@ pub mod review {
     pub const DUE_IN_1_DAY: &str = "DueIn1Day";
     /// It was due, and access goes on for the grace.
     pub const OVERDUE: &str = "Overdue";
-    /// Approvals lapsed for want of it, and access ended.
+    /// Approvals lapsed for want of it or ended by themselves, and access ended.
     pub const LAPSED: &str = "Lapsed";
 }
 
@@ -152,6 +152,8 @@ pub enum Reason {
     Idle,
     /// The review lapsed, and with it the approval.
     ReviewLapsed,
+    /// The approval ended on a date that it set itself, past which no review renews it.
+    ApprovalEnded,
     /// Not enough approvals in force.
     AwaitingApproval,
     /// `startsAt` is in the future.
@@ -194,6 +196,7 @@ impl Reason {
             Self::RoleGrew => "RoleGrew",
             Self::Idle => "Idle",
             Self::ReviewLapsed => "ReviewLapsed",
+            Self::ApprovalEnded => "ApprovalEnded",
             Self::AwaitingApproval => "AwaitingApproval",
             Self::Scheduled => "Scheduled",
             Self::TooShort => "TooShort",
@@ -208,7 +211,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -224,6 +227,7 @@ impl Reason {
         Self::RoleGrew,
         Self::Idle,
         Self::ReviewLapsed,
+        Self::ApprovalEnded,
         Self::AwaitingApproval,
         Self::Scheduled,
         Self::TooShort,

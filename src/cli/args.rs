@@ -127,7 +127,7 @@ pub enum Command {
     Owner(Owner),
     /// Recertify an integration: show what its grants are, and keep or revoke each
     #[command(
-        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
+        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer --yes\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
     )]
     Certify(Certify),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
@@ -270,7 +270,7 @@ pub struct Certify {
     /// Show the decisions as YAML and write none
     #[arg(long)]
     pub dry_run: bool,
-    /// Don't ask whether to write what was chosen
+    /// Don't ask whether to write what was chosen; needed to renew without a terminal
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -17,6 +17,7 @@ use kube::{Client, Config};
 use args::{Args, Command, Global, OutputFormat};
 
 pub mod args;
+pub mod carried;
 pub mod certify;
 pub mod checked;
 pub mod command;

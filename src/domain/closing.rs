@@ -62,10 +62,12 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
         return Some(Reason::Expired);
     }
     let status = grant.status.as_ref();
-    let lapsed = status
-        .and_then(|status| status.active_until)
-        .is_some_and(|until| now >= until);
-    lapsed.then_some(Reason::ReviewLapsed)
+    let ended = status.filter(|status| status.active_until.is_some_and(|until| now >= until))?;
+    let own = Reason::ApprovalEnded;
+    Some(match ended.ends_because.as_deref() {
+        Some(because) if because == own.as_str() => own,
+        _ => Reason::ReviewLapsed,
+    })
 }
 
 /// The next instant at which a date alone ends the access.
@@ -196,6 +198,12 @@ mod tests {
         assert_eq!(ask(deletion, NOW), Some(Reason::Deleting));
         assert_eq!(ask(|_, _, _, _| {}, "2027-01-20T00:00:00Z"), Some(Reason::Expired));
         assert_eq!(ask(|_, _, _, _| {}, "2027-01-10T00:00:00Z"), Some(Reason::ReviewLapsed));
+        let own = |grant: &mut AccessGrant, _: &mut PartnerIntegration, _: &mut bool, _: &mut HashSet<String>| {
+            let status = grant.status.as_mut().unwrap();
+            status.ends_because = Some(Reason::ApprovalEnded.as_str().to_owned());
+        };
+        assert_eq!(ask(own, "2027-01-10T00:00:00Z"), Some(Reason::ApprovalEnded));
+        assert_eq!(ask(own, NOW), None);
     }
 
     #[test]

@@ -19,6 +19,10 @@ const OF_KUBERNETES: [&str; 5] = [
 ];
 /// The most bindings that a message names.
 const MOST: usize = 8;
+/// What follows them where a policy refuses a grant for them.
+const REFUSED_BY: &str = " (policy ";
+/// How the words about other rights begin.
+const BESIDE: &str = "beside this grant the identity has: ";
 
 /// A binding that reaches partners' identities.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,10 +127,20 @@ pub fn describe<'a>(
     if found.is_empty() {
         return None;
     }
-    Some(format!(
-        "beside this grant the identity has: {}; take it out of those bindings",
-        found.join("; ")
-    ))
+    Some(format!("{BESIDE}{}; take it out of those bindings", found.join("; ")))
+}
+
+/// The words of [`describe`] for which a grant was refused, where that is what the operator said; none where it isn't.
+#[must_use]
+pub fn of_refusal(message: &str) -> Option<&str> {
+    let words = message.starts_with(BESIDE).then_some(message)?;
+    Some(words.split_once(REFUSED_BY).map_or(words, |(words, _)| words))
+}
+
+/// The words of a refusal for other rights, by a policy.
+#[must_use]
+pub fn refusal(words: &str, policy: &str) -> String {
+    format!("{words}{REFUSED_BY}{policy}: access.onOtherRights is Refuse)")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod decide;
 mod ends;
+mod growth;
 mod removal;
 #[cfg(test)]
 mod tests;

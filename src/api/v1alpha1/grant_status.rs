@@ -95,7 +95,7 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MOST_ASKED))]
     pub last_handled_rotate_at: Option<String>,
-    /// When the approvals that the access rests on are to be reviewed; after the integration's grace they lapse.
+    /// When the approvals that the access rests on are to be reviewed (after the integration's grace they lapse), or the date that an approval set itself: then endsBecause is ApprovalEnded, and only a new approval helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_review_at: Option<Instant>,
     /// The earliest known end of the access.
@@ -153,7 +153,7 @@ pub struct CountedApproval {
     #[serde(rename = "ownerUIDs")]
     #[schemars(length(max = 2), inner(length(max = 64)))]
     pub owner_uids: Vec<String>,
-    /// When its next review is due; later edits can only shorten it.
+    /// When its next review is due, at the latest the date that it set itself; later edits can only shorten it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review_due: Option<Instant>,
     /// The Reviews that renewed it, the latest 8 by time.

@@ -63,6 +63,8 @@ pub struct Standing {
     pub in_force_until: Option<Instant>,
     /// Enough approvals counted, but they are no longer in force.
     pub lapsed: bool,
+    /// The date on which they end, or ended, where an approval set it itself: no review goes past it.
+    pub own_end: Option<Instant>,
     /// The Deny that stands, and what it said.
     pub denied: Option<Negative>,
     /// The Revoke that stands, and what it said.
@@ -163,8 +165,13 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let due = |approval: &CountedApproval| approval.review_due.unwrap_or(approval.valid_until);
     standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners, end);
     standing.review_due = lines::met_until(question.lines, &in_force, question.owners, due);
-    standing.lapsed = standing.in_force_until.is_none()
-        && lines::met_until(question.lines, &standing.counted, question.owners, end).is_some();
+    let lapsed_at = match standing.in_force_until {
+        None => lines::met_until(question.lines, &standing.counted, question.owners, end),
+        Some(_) => None,
+    };
+    standing.lapsed = lapsed_at.is_some();
+    let ends_at = standing.in_force_until.or(lapsed_at);
+    standing.own_end = ends_at.filter(|end| is_set_by_an_approval(*end, &standing.counted, &decisions));
     let enough = if question.lines.is_empty() {
         !standing.counted.is_empty()
     } else {
@@ -181,6 +188,13 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let conditions = counted::conditions(question.now, &decisions, &standing, &objections);
     standing.conditions = conditions;
     standing
+}
+
+/// Whether an approval that counts ends then by its own date.
+fn is_set_by_an_approval(end: Instant, counted: &[CountedApproval], decisions: &[&AccessDecision]) -> bool {
+    let own = |approval: &CountedApproval| decisions.iter().find(|decision| uid(decision) == approval.uid);
+    let mut ending = counted.iter().filter(|approval| approval.valid_until == end);
+    ending.any(|approval| own(approval).is_some_and(|decision| decision.spec.valid_until == Some(end)))
 }
 
 enum Weight {

@@ -1,18 +1,18 @@
-//! Gathers every reason against access, and the earliest end.
+//! Gathers every reason against access.
 
 use std::collections::BTreeMap;
 
+use super::growth::grown;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
-    ReplacedDigest, ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, PartnerIntegration, ReplacedDigest,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::digest;
 use crate::domain::policy::{self, Outcome, Request, Terms};
-use crate::domain::{lifetime, ownership, permission};
+use crate::domain::{elsewhere, lifetime, ownership};
 
 /// The most replaced digests that status keeps.
 const MOST_REPLACED: usize = 16;
@@ -85,7 +85,6 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .iter()
         .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
     status.approvals = standing.counted.clone();
-    status.next_review_at = standing.review_due;
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
@@ -96,7 +95,10 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(standing_against(&standing, is_approved));
     against.extend(plain_reasons(facts, integration));
 
-    let (until, ends_because) = ends::earliest(facts, integration, approved_until);
+    let (until, ends_because) = ends::earliest(facts, integration, &standing);
+    // An approval's own date ends nothing that has ended by then.
+    let is_moot = standing.own_end == standing.review_due && ends_because != Reason::ApprovalEnded;
+    status.next_review_at = standing.review_due.filter(|_| !is_moot);
     let hard_expiry = terms
         .as_ref()
         .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
@@ -108,7 +110,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     if !is_live && against.is_empty() {
         let lifetime = facts.grant.token().lifetime.as_seconds();
         if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
-            against.push((Reason::TooShort, too_short(facts.now, until)));
+            against.push((Reason::TooShort, ends::too_short(facts.now, until)));
         }
         against.extend(other_rights(facts, terms.as_ref()));
         against.extend(hold.clone());
@@ -250,65 +252,6 @@ fn weigh(
     })
 }
 
-/// Keeps what the ClusterRoles held when they were approved, and compares.
-fn grown(
-    facts: &Facts<'_>,
-    terms: Option<&Terms>,
-    status: &mut AccessGrantStatus,
-    is_approved: bool,
-    renewed: bool,
-) -> Vec<(Reason, String)> {
-    let mut names: Vec<&str> = facts
-        .grant
-        .spec
-        .access
-        .iter()
-        .filter_map(|entry| entry.cluster_role_ref.as_ref())
-        .map(|role| role.name.as_ref())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let now = names.iter().filter_map(|name| {
-        let rules = facts.cluster_roles.get(*name)?.clone();
-        Some(ResolvedClusterRole {
-            cluster_role: (*name).to_owned(),
-            rules,
-        })
-    });
-    let now: Vec<ResolvedClusterRole> = now.collect();
-    let covers_all = names
-        .iter()
-        .all(|name| status.resolved_rules.iter().any(|kept| kept.cluster_role == *name));
-    if !is_approved {
-        return Vec::new();
-    }
-    if renewed || !covers_all {
-        status.resolved_rules = now;
-        return Vec::new();
-    }
-    status
-        .resolved_rules
-        .retain(|kept| names.contains(&kept.cluster_role.as_str()));
-    if terms.is_some_and(|terms| terms.on_role_growth == OnRoleGrowth::Report) {
-        return Vec::new();
-    }
-    let found = now.iter().filter_map(|role| {
-        let kept = status
-            .resolved_rules
-            .iter()
-            .find(|kept| kept.cluster_role == role.cluster_role)?;
-        let more = permission::growth(&kept.rules, &role.rules);
-        let name = &role.cluster_role;
-        (!more.is_empty()).then(|| {
-            (
-                Reason::RoleGrew,
-                format!("ClusterRole {name} holds more than was approved: {more}; approve again, or shrink it"),
-            )
-        })
-    });
-    found.collect()
-}
-
 fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, String)> {
     let mut against = Vec::new();
     if let Some(revoked) = &standing.revoked {
@@ -320,7 +263,15 @@ fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, Stri
     if let Some(denied) = &standing.denied {
         against.push((Reason::Denied, format!("denied at {} ({})", denied.at, denied.words)));
     }
-    if !is_approved && standing.lapsed {
+    if let Some(end) = standing.own_end.filter(|_| !is_approved) {
+        against.push((
+            Reason::ApprovalEnded,
+            format!(
+                "the approval ended at {end}, a date that it set itself, so that no review renews it: approve again ({} asked for)",
+                standing.asked_for
+            ),
+        ));
+    } else if !is_approved && standing.lapsed {
         against.push((
             Reason::ReviewLapsed,
             format!("the approval lapsed: {} asked for", standing.asked_for),
@@ -409,17 +360,7 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.
 fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
     let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
-    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
-    Some((Reason::NotPermitted, refusal))
-}
-
-fn too_short(now: Instant, until: Instant) -> String {
-    let left = until.seconds_since(now);
-    format!(
-        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
-        lifetime::SHORTEST + lifetime::FADE + 2,
-        lifetime::NO_ISSUE + 1
-    )
+    Some((Reason::NotPermitted, elsewhere::refusal(words, policy)))
 }
 
 fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
@@ -439,6 +380,12 @@ fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
             "True",
             "Approved",
             format!("approved by {} until {until}", by.join(", ")),
+        )
+    } else if let Some(end) = standing.own_end {
+        (
+            "False",
+            Reason::ApprovalEnded.as_str(),
+            format!("the approval ended at {end}, a date that it set itself: approve again"),
         )
     } else if standing.lapsed {
         (

@@ -3,14 +3,15 @@
 use super::Facts;
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{Instant, PartnerIntegration};
-use crate::domain::ownership;
+use crate::domain::approval::Standing;
+use crate::domain::{lifetime, ownership};
 
 /// The earliest of all ends that are known, and which it is.
-pub(super) fn earliest(
-    facts: &Facts<'_>,
-    integration: &PartnerIntegration,
-    approved_until: Option<Instant>,
-) -> (Instant, Reason) {
+pub(super) fn earliest(facts: &Facts<'_>, integration: &PartnerIntegration, standing: &Standing) -> (Instant, Reason) {
+    let lapse = match standing.own_end {
+        Some(_) => Reason::ApprovalEnded,
+        None => Reason::ReviewLapsed,
+    };
     let expiry = (facts.grant.spec.expires_at, Reason::Expired);
     let ends = [
         integration
@@ -18,7 +19,7 @@ pub(super) fn earliest(
             .agreement
             .ends_at
             .map(|end| (end, Reason::AgreementEnded)),
-        approved_until.map(|end| (end, Reason::ReviewLapsed)),
+        standing.in_force_until.map(|end| (end, lapse)),
         ownership::end(integration, facts.owners).map(|end| (end, Reason::OwnerRemoved)),
     ];
     // Of two at the same instant the first named counts.
@@ -32,6 +33,7 @@ pub(super) fn when(ends_because: Reason) -> &'static str {
     match ends_because {
         Reason::AgreementEnded => "when the agreement ends",
         Reason::ReviewLapsed => "when the approval lapses",
+        Reason::ApprovalEnded => "when the approval ends, by its own date",
         Reason::OwnerRemoved => "when an owner leaves",
         _ => "when the grant expires",
     }
@@ -51,4 +53,14 @@ pub(super) fn next_change(
         .flatten()
         .filter(|instant| *instant > facts.now)
         .min()
+}
+
+/// Why a credential can't be made for the time that is left.
+pub(super) fn too_short(now: Instant, until: Instant) -> String {
+    let left = until.seconds_since(now);
+    format!(
+        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
+        lifetime::SHORTEST + lifetime::FADE + 2,
+        lifetime::NO_ISSUE + 1
+    )
 }

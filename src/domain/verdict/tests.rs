@@ -159,8 +159,35 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
     };
     assert_eq!(
         (until, ends_because),
-        (at("2027-01-01T00:00:00Z"), Reason::ReviewLapsed)
+        (at("2027-01-01T00:00:00Z"), Reason::ApprovalEnded)
     );
+}
+
+#[test]
+fn an_approval_that_ends_by_its_own_date_is_announced_for_that_day_and_told_from_a_review_that_lapsed() {
+    let end = at("2027-01-01T00:00:00Z");
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(end);
+    let verdict = case.ask();
+    assert_eq!(verdict.kept.status.next_review_at, Some(end));
+    assert!(verdict.message.ends_with("by its own date"), "{}", verdict.message);
+    case.now = end;
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::ApprovalEnded);
+    for message in [&verdict.message, &verdict.approved.message] {
+        assert!(
+            message.contains("2027-01-01T00:00:00Z, a date that it set itself"),
+            "{message}"
+        );
+        assert!(message.contains("approve again"), "{message}");
+    }
+    // What ends before it or with it needs no word of it.
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(case.grant.spec.expires_at);
+    let verdict = case.ask();
+    assert_eq!(verdict.kept.status.ends_because.as_deref(), Some("Expired"));
+    assert_eq!(verdict.kept.status.next_review_at, None);
+    assert!(Case::sound().ask().kept.status.next_review_at.is_some());
 }
 
 #[rstest]
@@ -181,7 +208,8 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
 #[case::no_policy(Reason::NotPermitted, |c: &mut Case| c.policies.clear())]
 #[case::class_too_high(Reason::NotPermitted, |c: &mut Case| { c.namespace().labels.insert(LABEL_CLASSIFICATION.to_owned(), "Restricted".to_owned()); })]
 #[case::too_many(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.limits.active_grants_per_integration = Some(2); c.earlier_siblings = 2; })]
-#[case::lapsed(Reason::ReviewLapsed, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
+#[case::lapsed(Reason::ReviewLapsed, |c: &mut Case| { c.integration().spec.review.interval = "1h".parse().unwrap(); c.integration().spec.review.grace = None; })]
+#[case::approval_ended(Reason::ApprovalEnded, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
 #[case::unapproved(Reason::AwaitingApproval, |c: &mut Case| c.decisions.clear())]
 #[case::changed(Reason::AwaitingApproval, |c: &mut Case| c.grant.spec.ticket = Some("CHG-2".into()))]
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
