@@ -864,7 +864,7 @@ pub fn changes() -> Vec<(&'static str, &'static str, Value, Option<&'static str>
             "AccessOwner",
             "payments-business",
             json!({"spec": {"until": "2035-12-31"}}),
-            Some("spec.until"),
+            Some("must be an instant in RFC 3339"),
         ),
         (
             "AccessOwner",
