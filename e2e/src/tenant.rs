@@ -125,7 +125,8 @@ pub fn merge(into: &mut Value, more: Value) {
     }
 }
 
-fn binding(role: &str, subjects: Value) -> Value {
+/// A binding of a ClusterRole in a namespace.
+pub fn binding(role: &str, subjects: Value) -> Value {
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
     json!({"roleRef": role, "subjects": subjects})
 }
@@ -211,9 +212,9 @@ impl<'a> Tenant<'a> {
         format!("{}-{name}", self.ns)
     }
 
-    /// An integration, asked for by carol; `more` is merged into its spec.
-    pub async fn integration(&self, name: &str, more: Value) -> Result<Value> {
-        let mut spec = json!({
+    /// The spec of an integration, asked for by carol.
+    pub fn integration_spec(&self) -> Value {
+        json!({
             "partner": {"id": "acme", "name": "Acme Corp", "contact": "security@acme.example"},
             "purpose": "Reconcile invoices nightly",
             "owners": {
@@ -225,7 +226,12 @@ impl<'a> Tenant<'a> {
             "environment": "Production",
             "review": {"interval": "90d"},
             "requestedBy": CAROL,
-        });
+        })
+    }
+
+    /// An integration, asked for by carol; `more` is merged into its spec.
+    pub async fn integration(&self, name: &str, more: Value) -> Result<Value> {
+        let mut spec = self.integration_spec();
         merge(&mut spec, more);
         create(&self.carol, "PartnerIntegration", &self.ns, name, json!({"spec": spec})).await
     }
@@ -256,6 +262,11 @@ impl<'a> Tenant<'a> {
 
     /// Dave approves the grant as it stands, once the operator has said what that is.
     pub async fn approve(&self, name: &str, more: Value) -> Result<Value> {
+        self.approve_as(&self.dave, name, more).await
+    }
+
+    /// Somebody does, who states his name in `more`.
+    pub async fn approve_as(&self, who: &Client, name: &str, more: Value) -> Result<Value> {
         let grant = eventually("the digest of the grant", LIMIT, || async {
             let grant = self.get_grant(name).await?;
             let current = grant["status"]["observedGeneration"] == grant["metadata"]["generation"];
@@ -265,11 +276,16 @@ impl<'a> Tenant<'a> {
         let uid = &grant["metadata"]["uid"];
         let mut spec = json!({"subject": {"uid": uid}, "digest": grant["status"]["digest"]});
         merge(&mut spec, more);
-        self.decide("AccessGrant", name, "Approve", spec).await
+        self.decide_as(who, "AccessGrant", name, "Approve", spec).await
     }
 
     /// Dave decides.
     pub async fn decide(&self, kind: &str, name: &str, decision: &str, more: Value) -> Result<Value> {
+        self.decide_as(&self.dave, kind, name, decision, more).await
+    }
+
+    /// Somebody decides, who states his name in `more`.
+    pub async fn decide_as(&self, who: &Client, kind: &str, name: &str, decision: &str, more: Value) -> Result<Value> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut spec = json!({
@@ -283,7 +299,7 @@ impl<'a> Tenant<'a> {
         });
         merge(&mut spec, more);
         let named = format!("{name}-{}-{number}", decision.to_lowercase());
-        create(&self.dave, "AccessDecision", &self.ns, &named, json!({"spec": spec})).await
+        create(who, "AccessDecision", &self.ns, &named, json!({"spec": spec})).await
     }
 
     /// Waits until the grant has a reason; gives the grant.

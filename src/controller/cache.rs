@@ -2,7 +2,7 @@
 
 mod changes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -100,6 +100,8 @@ pub struct Cache {
     grant_shapes: Mutex<HashMap<Key, GrantShape>>,
     /// What of each integration matters to its grants, as it was last seen.
     integration_shapes: Mutex<HashMap<Key, Shape>>,
+    /// The user names that each AccessOwner lists, as they were last seen; none where it lists none.
+    owner_usernames: Mutex<HashMap<String, BTreeSet<String>>>,
     /// UIDs of AccessOwners that were seen deleted.
     pub(crate) deleted_owners: Mutex<HashSet<String>>,
 }
@@ -197,6 +199,7 @@ impl Cache {
             attempts: Attempts::default(),
             grant_shapes: Mutex::default(),
             integration_shapes: Mutex::default(),
+            owner_usernames: Mutex::default(),
             deleted_owners: Mutex::default(),
         };
         (Arc::new(cache), Pending(writers), queues)

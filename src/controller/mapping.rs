@@ -94,6 +94,22 @@ pub(crate) fn is_owned_by(integration: &PartnerIntegration, owner: &str) -> bool
     ownership::names(integration).contains(&owner)
 }
 
+/// Whether one of these users asked for a grant, had a hand in it, or decided on it: who is one person under several names
+/// depends on what an AccessOwner lists.
+pub(crate) fn names_any<'a>(
+    users: &BTreeSet<String>,
+    grant: &AccessGrant,
+    integration: Option<&PartnerIntegration>,
+    decisions: impl IntoIterator<Item = &'a AccessDecision>,
+) -> bool {
+    let spec = &grant.spec;
+    let of_grant = spec.requested_by.iter().chain(&spec.contributors);
+    let of_integration = integration.map(|it| it.spec.requested_by.iter().chain(&it.spec.contributors));
+    let deciders = decisions.into_iter().filter_map(|it| it.spec.decided_by.as_ref());
+    let mut named = of_grant.chain(of_integration.into_iter().flatten()).chain(deciders);
+    named.any(|user| users.contains(&user.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +160,23 @@ mod tests {
             (kind, name),
             (SubjectKind::AccessGrant, "acme-billing-reader".to_owned())
         );
+    }
+
+    #[test]
+    fn a_grant_names_who_asked_who_had_a_hand_in_it_and_who_decided() {
+        let (mut grant, mut integration) = (grant(), integration());
+        grant.spec.requested_by = Some("asks".into());
+        grant.spec.contributors = vec!["changes".into()];
+        integration.spec.requested_by = Some("asks-more".into());
+        integration.spec.contributors = vec!["changes-more".into()];
+        let decision = decision("one", "Approve", "decides", "sha256:0", "2026-12-01T00:00:00Z");
+        let names = |user: &str| {
+            let users = BTreeSet::from([user.to_owned(), "somebody".to_owned()]);
+            names_any(&users, &grant, Some(&integration), [&decision])
+        };
+        for user in ["asks", "changes", "asks-more", "changes-more", "decides"] {
+            assert!(names(user), "{user}");
+        }
+        assert!(!names("nobody") && !names_any(&["decides".to_owned()].into(), &grant, None, []));
     }
 }

@@ -347,7 +347,7 @@ impl Cache {
             Api::all(all()),
             cache(),
             writers.owners,
-            nothing,
+            Cache::note_owner,
             Cache::touch_owner,
         ));
         tasks.spawn(fill(

@@ -208,9 +208,9 @@ fn rows() -> Vec<Row> {
             "admission.delegates.requests",
             json!(["system:serviceaccount:gitops:bot-a"]),
             |all| {
-                policy_says(all, "requests", "system:serviceaccount:gitops:bot-a")
-                    && policy_says(all, "stamp-requests", "system:serviceaccount:gitops:bot-a")
-                    && !policy_says(all, "decisions", "system:serviceaccount:gitops:bot-a")
+                policy_says(all, "requests", "bot-a")
+                    && policy_says(all, "stamp-requests", "bot-a")
+                    && !policy_says(all, "decisions", "bot-a")
             },
         ),
         ("admission.delegates.decisions", json!(["bot-b"]), |all| {
@@ -427,8 +427,21 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
         (
             CHART,
             "admission.delegates.requests",
-            json!(["a'b"]),
+            json!(["system:serviceaccount:gitops:a'b"]),
             "/admission/delegates/requests/0",
+        ),
+        // A policy would take it for a person.
+        (
+            CHART,
+            "admission.delegates.requests",
+            json!(["gitops@corp.example"]),
+            "/admission/delegates/requests/0",
+        ),
+        (
+            CHART,
+            "admission.delegates.decisions",
+            json!(["a'b"]),
+            "/admission/delegates/decisions/0",
         ),
         (
             CHART,

@@ -1,6 +1,6 @@
 //! What each kind of change does to the cache, and whom it tells.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::ResourceExt as _;
@@ -90,6 +90,35 @@ impl Cache {
         }
     }
 
+    /// An approval counts as its person's, and who that is may change with the names that any AccessOwner lists.
+    pub(crate) fn note_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {
+        let readable = owner.0.as_ref().ok().filter(|_| is_there);
+        let listed = readable.iter().flat_map(|owner| &owner.spec.usernames);
+        let listed: BTreeSet<String> = listed.map(|user| user.0.clone()).collect();
+        let mut known = lock(&self.owner_usernames);
+        let before = if listed.is_empty() {
+            known.remove(&owner.name_any())
+        } else {
+            known.insert(owner.name_any(), listed.clone())
+        };
+        drop(known);
+        let mut users = before.unwrap_or_default();
+        if users != listed {
+            users.extend(listed);
+            self.enqueue_naming(&users);
+        }
+    }
+
+    fn enqueue_naming(&self, users: &BTreeSet<String>) {
+        self.enqueue_where(|grant| {
+            let integration = self.integration_of(grant);
+            let integration = integration.as_ref().and_then(|it| it.0.as_ref().ok());
+            let decisions = self.decisions_about(grant);
+            let decisions = decisions.iter().filter_map(|it| it.0.as_ref().ok());
+            mapping::names_any(users, grant, integration, decisions)
+        });
+    }
+
     pub(crate) fn touch_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {
         if let Some(uid) = owner.uid().filter(|_| !is_there) {
             lock(&self.deleted_owners).insert(uid);
@@ -123,6 +152,9 @@ impl Cache {
     pub(crate) fn listed(&self, source: &str) {
         let mut referrers = lock(&self.referrers);
         match source {
+            "accessowners" => {
+                lock(&self.owner_usernames).retain(|name, _| self.owners.get(&ObjectRef::new(name)).is_some());
+            }
             "accessgrants" => referrers.grants.retain(|(namespace, name)| {
                 let grant = ObjectRef::new(name).within(namespace);
                 self.grants.get(&grant).is_some()

@@ -7,7 +7,7 @@ use crate::domain::permission::{
     Shown, from_rules, named_part, never_grantable, reaches_secrets, secret_names, uncovered,
 };
 
-use super::facts::{Entry, Facts, Rules};
+use super::facts::{Entry, Facts, Rules, lets_reach};
 use super::name;
 use super::point::Point;
 
@@ -118,7 +118,11 @@ fn shape(facts: &Facts<'_>, entry: &Entry<'_>) -> Point {
 
 fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<Point> {
     let field = format!("{}.namespaces", entry.path);
-    let judged = entry.namespaces.iter().map(|namespace| {
+    let judged = entry.namespaces.iter().filter(|namespace| {
+        // What no policy opens is refused by each of them.
+        !facts.closed.contains(*namespace) || is_reserved(facts, namespace)
+    });
+    let judged = judged.map(|namespace| {
         let shown = Shown(namespace);
         let point = Point::holds(
             "grant.access.namespaces",
@@ -175,7 +179,7 @@ fn delivered(facts: &Facts<'_>, entry: &Entry<'_>, part: &Rules) -> Vec<Point> {
     let asks = "no Secret that delivers a credential";
     let point = |has: String| Point::holds("grant.access.secrets", &part.path, has, asks);
     let mut points = Vec::new();
-    for namespace in &entry.namespaces {
+    for namespace in entry.namespaces.iter().filter(|it| !facts.closed.contains(*it)) {
         let ours = facts.request.delivery_secrets.get(*namespace);
         for secret in part.rules.iter().flat_map(secret_names).collect::<BTreeSet<&String>>() {
             let own = *namespace == facts.own && own_delivery.as_ref() == Some(secret);
@@ -307,8 +311,7 @@ fn within(part: &Rules, ceiling: &[ResolvedRule], literal: &[ResolvedRule]) -> P
 
 fn target(policy: &AccessPolicy, facts: &Facts<'_>, entry: &Entry<'_>, namespace: &str) -> Point {
     let wanted = policy.spec.access.target_namespaces.as_ref();
-    let labels = facts.request.namespaces.get(namespace);
-    let selected = wanted.zip(labels).is_some_and(|(wanted, has)| wanted.matches(has));
+    let selected = lets_reach(policy, facts.request, namespace);
     let shown = Shown(namespace);
     let field = format!("{}.namespaces", entry.path);
     let asks = match wanted.map(selector) {

@@ -1,9 +1,9 @@
 //! What a request says, worked out once for all policies. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names::LABEL_CLASSIFICATION;
-use crate::api::v1alpha1::{AccessEntry, DataClassification, Delivery, ResolvedRule};
+use crate::api::v1alpha1::{AccessEntry, AccessPolicy, DataClassification, Delivery, ResolvedRule};
 use crate::domain::permission::{from_rules, is_reading_only, normalise, reaches_secrets, uncovered};
 
 use super::Request;
@@ -59,10 +59,13 @@ pub(super) struct Facts<'a> {
     pub(super) classification: DataClassification,
     /// The namespace whose label raised it above the declared one.
     pub(super) raised_by: Option<&'a str>,
+    /// Namespaces that are asked for and that no policy lets the grant reach: somebody else's. The grant is refused for that,
+    /// and nothing else of them is looked at, so that a refusal tells nothing of them, not even whether they exist.
+    pub(super) closed: BTreeSet<&'a str>,
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(request: &'a Request<'a>) -> Self {
+    pub(super) fn of(request: &'a Request<'a>, policies: &[&AccessPolicy]) -> Self {
         let own = request.grant.metadata.namespace.as_deref().unwrap_or_default();
         let entries: Vec<Entry<'a>> = request
             .grant
@@ -72,6 +75,7 @@ impl<'a> Facts<'a> {
             .enumerate()
             .map(|(index, entry)| Entry::of(request, own, index, entry))
             .collect();
+        let closed = closed(policies, request, own, &entries);
         let mut classification = request.integration.spec.data_classification;
         let mut raised_by = None;
         let mut reached: Vec<&str> = entries
@@ -80,7 +84,7 @@ impl<'a> Facts<'a> {
             .collect();
         reached.push(own);
         reached.sort_unstable();
-        for namespace in reached {
+        for namespace in reached.into_iter().filter(|name| !closed.contains(name)) {
             let label = request
                 .namespaces
                 .get(namespace)
@@ -98,6 +102,7 @@ impl<'a> Facts<'a> {
             entries,
             classification,
             raised_by,
+            closed,
         }
     }
 
@@ -126,7 +131,8 @@ impl<'a> Facts<'a> {
             })
         };
         let namespaces = &self.request.namespaces;
-        self.classification <= DataClassification::Internal
+        self.closed.is_empty()
+            && self.classification <= DataClassification::Internal
             && self.entries.iter().all(|entry| {
                 entry
                     .namespaces
@@ -139,6 +145,34 @@ impl<'a> Facts<'a> {
                         .all(|rule| is_reading_only(rule) && !reaches_secrets(rule))
             })
     }
+}
+
+/// The namespaces beyond its own that no policy which selects the grant's namespace lets it reach.
+fn closed<'a>(
+    policies: &[&AccessPolicy],
+    request: &Request<'_>,
+    own: &str,
+    entries: &[Entry<'a>],
+) -> BTreeSet<&'a str> {
+    let selecting: Vec<&AccessPolicy> = policies
+        .iter()
+        .copied()
+        .filter(|policy| {
+            let labels = request.namespaces.get(own);
+            labels.is_some_and(|labels| policy.spec.namespace_selector.matches(labels))
+        })
+        .collect();
+    let targets = entries.iter().flat_map(|entry| entry.namespaces.iter().copied());
+    targets
+        .filter(|target| *target != own && !selecting.iter().any(|policy| lets_reach(policy, request, target)))
+        .collect()
+}
+
+/// Whether a policy lets grants reach a namespace beyond their own.
+pub(super) fn lets_reach(policy: &AccessPolicy, request: &Request<'_>, namespace: &str) -> bool {
+    let wanted = policy.spec.access.target_namespaces.as_ref();
+    let labels = request.namespaces.get(namespace);
+    wanted.zip(labels).is_some_and(|(wanted, has)| wanted.matches(has))
 }
 
 impl<'a> Entry<'a> {

@@ -262,10 +262,14 @@ fn required(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 3] {
 }
 
 /// Whose word the request is: a delegate who applied or changed it for others stands among the contributors.
-fn delegated(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
-    let grant = facts.request.grant.spec.contributors.iter();
-    let mut contributors = grant.chain(&facts.request.integration.spec.contributors);
-    let delegate = contributors.find(|user| user.0.starts_with("system:serviceaccount:"));
+fn delegated<'a>(policies: &[&AccessPolicy], facts: &Facts<'a>) -> Point {
+    let is_delegate = |user: &&Principal| user.0.starts_with("system:serviceaccount:");
+    let of = |contributors: &'a [Principal]| contributors.iter().find(is_delegate);
+    let (grant, integration) = (&facts.request.grant.spec, &facts.request.integration.spec);
+    let (field, what, delegate) = match (of(&grant.contributors), of(&integration.contributors)) {
+        (None, Some(delegate)) => ("integration spec.contributors", "the integration", Some(delegate)),
+        (delegate, _) => ("spec.contributors", "it", delegate),
+    };
     let by = first_that(policies, |spec| {
         spec.requires.delegated_requests == DelegatedRequests::Forbid
     });
@@ -278,10 +282,17 @@ fn delegated(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
     } else {
         "by delegates too"
     };
-    let point = Point::holds("requires.delegatedRequests", "spec.contributors", has, asks);
-    let point = point.fails_if(by.is_some() && delegate.is_some(), || {
-        "have a person create it anew, or ask the policy's author for requires.delegatedRequests: Allow".to_owned()
-    });
+    let point = Point::holds("requires.delegatedRequests", field, has, asks);
+    // What was written can't be unwritten: unlike elsewhere, given and allowed don't show what to do.
+    let point = if by.is_some() && delegate.is_some() {
+        let change = format!(
+            "have a person create {what} anew, or ask the policy's author for requires.delegatedRequests: Allow"
+        );
+        let words = format!("{}, {}: {change}", point.has, point.asks);
+        point.fails(words, change)
+    } else {
+        point
+    };
     asked_by(point, by)
 }
 

@@ -93,6 +93,8 @@ pub enum Outcome {
         nearest: Option<String>,
         /// Every point in which the grant fails it, in words for the requester.
         failing: Vec<String>,
+        /// The namespaces that no policy lets it reach: nothing else is to be said of them.
+        closed: BTreeSet<String>,
     },
 }
 
@@ -140,7 +142,7 @@ impl Judged {
 /// What the policies say of a grant, all policies that exist considered: [`judge`]'s outcome, without the points that hold.
 #[must_use]
 pub fn evaluate(policies: &[&AccessPolicy], request: &Request<'_>) -> Outcome {
-    let facts = Facts::of(request);
+    let facts = Facts::of(request, policies);
     let policies = sorted(policies);
     Weighed::of(&policies, &facts).conclude(&policies, &facts).0
 }
@@ -148,7 +150,7 @@ pub fn evaluate(policies: &[&AccessPolicy], request: &Request<'_>) -> Outcome {
 /// Judges a grant by all policies that exist, whose order doesn't matter.
 #[must_use]
 pub fn judge(policies: &[&AccessPolicy], request: &Request<'_>) -> Judgement {
-    let facts = Facts::of(request);
+    let facts = Facts::of(request, policies);
     let policies = sorted(policies);
     let weighed = Weighed::of(&policies, &facts);
     let (outcome, failing) = weighed.conclude(&policies, &facts);
@@ -249,7 +251,7 @@ impl<'a> Weighed<'a> {
         if self.selecting.is_empty() {
             let mut failing = vec![unselected(policies, facts)];
             failing.extend(always);
-            return refused(None, failing);
+            return refused(None, failing, facts);
         }
         let Some(terms) = &self.terms else {
             // None of these applies, so none binds the others: each is judged alone, to find the one that comes nearest.
@@ -258,7 +260,7 @@ impl<'a> Weighed<'a> {
                 let all = candidate.scope.iter().chain(&candidate.access).chain(&limits);
                 (candidate.policy, failing(all))
             });
-            return nearest(judged.collect(), always);
+            return nearest(judged.collect(), always, facts);
         };
         let mut shared = always;
         shared.extend(failing(&self.together));
@@ -279,7 +281,7 @@ impl<'a> Weighed<'a> {
             };
             return (outcome, Vec::new());
         }
-        nearest(judged, shared)
+        nearest(judged, shared, facts)
     }
 }
 
@@ -298,7 +300,7 @@ fn failing<'a>(points: impl IntoIterator<Item = &'a Point>) -> Vec<Point> {
 }
 
 /// Refuses by the policy with the fewest failing points, the first by name among equals.
-fn nearest(judged: Vec<(&AccessPolicy, Vec<Point>)>, shared: Vec<Point>) -> (Outcome, Vec<Point>) {
+fn nearest(judged: Vec<(&AccessPolicy, Vec<Point>)>, shared: Vec<Point>, facts: &Facts<'_>) -> (Outcome, Vec<Point>) {
     let first = judged
         .into_iter()
         .min_by(|(left, left_failing), (right, right_failing)| {
@@ -309,10 +311,10 @@ fn nearest(judged: Vec<(&AccessPolicy, Vec<Point>)>, shared: Vec<Point>) -> (Out
         |(policy, failing)| (Some(name(policy).to_owned()), failing),
     );
     failing.extend(shared);
-    refused(policy, failing)
+    refused(policy, failing, facts)
 }
 
-fn refused(nearest: Option<String>, mut points: Vec<Point>) -> (Outcome, Vec<Point>) {
+fn refused(nearest: Option<String>, mut points: Vec<Point>, facts: &Facts<'_>) -> (Outcome, Vec<Point>) {
     let mut told = BTreeSet::new();
     points.retain(|point| told.insert(point.refusal.clone().map(|refusal| refusal.words)));
     let words = points.iter().filter_map(|point| point.refusal.as_ref());
@@ -322,7 +324,13 @@ fn refused(nearest: Option<String>, mut points: Vec<Point>) -> (Outcome, Vec<Poi
         failing.truncate(MOST_FAILING);
         failing.push(format!("and {left} more"));
     }
-    (Outcome::Refused { nearest, failing }, points)
+    let closed = facts.closed.iter().map(|&name| name.to_owned()).collect();
+    let outcome = Outcome::Refused {
+        nearest,
+        failing,
+        closed,
+    };
+    (outcome, points)
 }
 
 /// Why no policy is for the grant's namespace, with what there is to choose from.

@@ -260,7 +260,7 @@ proptest! {
                 prop_assert_eq!(policies, &met);
                 prop_assert_eq!(Some(terms), judgement.terms.as_ref());
             }
-            Outcome::Refused { nearest, failing } => {
+            Outcome::Refused { nearest, failing, .. } => {
                 let all = judgement.policies.iter().flat_map(|it| &it.points.listed);
                 let all = all.chain(&judgement.always.listed).chain(&judgement.together.listed);
                 let told: BTreeSet<&str> = all.filter_map(|it| Some(it.refusal.as_ref()?.words.as_str())).collect();

@@ -166,12 +166,62 @@ fn target_namespaces_must_be_selected_exist_and_not_be_reserved() {
         .refused(&["spec.access[0].namespaces: vault is reserved"]);
     beyond("gone").policy(|policy| policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {}})))).refused(&[
         "spec.access[0].namespaces: gone is beyond the grant's own namespace, not selected by access.targetNamespaces (policy readers)",
-        "spec.access[0].namespaces: there is no namespace gone",
     ]);
     beyond("ledger")
         .policy(open)
         .changed(|world| world.grant.spec.credential.token = None)
         .refused(&["spec.credential.token.delivery: Namespace, must be Private where access goes beyond the grant's own namespace"]);
+}
+
+#[test]
+fn nothing_is_told_of_a_namespace_that_no_policy_lets_the_grant_reach() {
+    let secrets = json!([{
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["feed"]}],
+        "namespaces": ["ledger"],
+    }]);
+    let asking = |selector: &str| {
+        beyond("ledger").access(secrets.clone()).policy(|policy| {
+            policy.spec.access.rules.push(from(json!(
+                {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["feed"]}
+            )));
+            policy.spec.self_service = true;
+            policy.spec.access.target_namespaces = Some(from(json!({"matchLabels": {"ledger": selector}})));
+        })
+    };
+    let told = |class: &str| {
+        let class = class.to_owned();
+        move |world: &mut World| {
+            let labels = world.namespaces.get_mut("ledger").unwrap();
+            labels.insert("wayleave.dev/classification".to_owned(), class);
+            world.delivery = [("ledger".to_owned(), ["feed".to_owned()].into())].into();
+        }
+    };
+    let closed = asking("no").judge();
+    let Outcome::Refused { closed: names, .. } = &closed.outcome else {
+        panic!("permitted")
+    };
+    assert_eq!(names, &["ledger".to_owned()].into());
+    for class in ["Public", "Restricted"] {
+        assert_eq!(asking("no").changed(told(class)).judge(), closed, "{class}");
+    }
+    assert_eq!(
+        asking("no")
+            .changed(|world| drop(world.namespaces.remove("ledger")))
+            .judge(),
+        closed,
+        "whether it is there"
+    );
+    // Where a policy opens it, all of that counts.
+    asking("yes").terms();
+    asking("yes").changed(told("Public")).refused(&[
+        "spec.access[0].rules[0]: the Secret feed in namespace ledger delivers a credential and is never granted",
+    ]);
+    asking("yes")
+        .changed(told("Restricted"))
+        .changed(|world| world.delivery.clear())
+        .refused(&[
+            "integration spec.dataClassification: Restricted by the label wayleave.dev/classification of namespace ledger, allowed are Internal, Confidential (policy readers)",
+        ]);
 }
 
 #[test]
@@ -252,7 +302,8 @@ fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
     let mut world = World::new();
     world.grant.spec.contributors = vec!["carol@corp.example".into(), "system:serviceaccount:gitops:flux".into()];
     world.refused(&[
-        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only: have a person create it anew, \
+         or ask the policy's author for requires.delegatedRequests: Allow (policy readers)",
     ]);
     world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Allow;
     drop(world.terms());
@@ -260,7 +311,8 @@ fn a_delegates_word_is_enough_only_where_every_policy_says_so() {
     drop(world.terms());
     world.policies[0].spec.requires.delegated_requests = DelegatedRequests::Forbid;
     world.refused(&[
-        "spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only (policy readers)",
+        "integration spec.contributors: written by system:serviceaccount:gitops:flux for others, by people only: have a person \
+         create the integration anew, or ask the policy's author for requires.delegatedRequests: Allow (policy readers)",
     ]);
 }
 
@@ -378,7 +430,7 @@ fn the_nearest_policy_has_the_fewest_failing_points_and_the_first_name() {
         ]}]))
         .and_policy("nothing", |policy| policy.spec.access.rules.clear())
         .and_policy("again", |_| {});
-    let Outcome::Refused { nearest, failing } = world.outcome() else {
+    let Outcome::Refused { nearest, failing, .. } = world.outcome() else {
         panic!("permitted")
     };
     assert_eq!(nearest.as_deref(), Some("again"));

@@ -1,6 +1,6 @@
 //! Gathers every reason against access.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::growth::grown;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
@@ -56,6 +56,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     removal::remember_removal(facts, Some(integration), &missing, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
+    let mut closed = BTreeSet::new();
     let terms = match outcome {
         Outcome::Permitted { policies, terms } => {
             status.policies = policies;
@@ -72,7 +73,12 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             }
             Some(terms)
         }
-        Outcome::Refused { failing, .. } => {
+        Outcome::Refused {
+            failing,
+            closed: others,
+            ..
+        } => {
+            closed = others;
             status.policies = Vec::new();
             against.push((Reason::NotPermitted, failing.join("; ")));
             None
@@ -93,7 +99,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(grown(facts, terms.as_ref(), &mut status, is_approved, renewed));
     against.extend(missing.into_iter().map(|words| (Reason::OwnerRemoved, words)));
     against.extend(standing_against(&standing, is_approved));
-    against.extend(plain_reasons(facts, integration));
+    against.extend(plain_reasons(facts, integration, &closed));
 
     let (until, ends_because) = ends::earliest(facts, integration, &standing);
     // An approval's own date ends nothing that has ended by then.
@@ -295,8 +301,12 @@ fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, Stri
     against
 }
 
-/// What needs no weighing: dates, suspension, enrolment.
-fn plain_reasons(facts: &Facts<'_>, integration: &PartnerIntegration) -> Vec<(Reason, String)> {
+/// What needs no weighing: dates, suspension, enrolment; of namespaces that are closed to the grant nothing is said.
+fn plain_reasons(
+    facts: &Facts<'_>,
+    integration: &PartnerIntegration,
+    closed: &BTreeSet<String>,
+) -> Vec<(Reason, String)> {
     let (now, spec) = (facts.now, &facts.grant.spec);
     let mut against = Vec::new();
     if let Some(end) = integration.spec.agreement.ends_at.filter(|end| now >= *end) {
@@ -326,6 +336,7 @@ fn plain_reasons(facts: &Facts<'_>, integration: &PartnerIntegration) -> Vec<(Re
     let own = facts.grant.metadata.namespace.clone().unwrap_or_default();
     let mut needed = facts.grant.target_namespaces();
     needed.push(own);
+    needed.retain(|name| !closed.contains(name));
     needed.sort();
     needed.dedup();
     for name in needed {

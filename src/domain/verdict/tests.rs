@@ -530,3 +530,36 @@ fn older_active_grants_of_the_integration_come_first() {
     let all = [&this, &older, &as_old, &younger, &inactive, &of_another];
     assert_eq!(crate::domain::verdict::earlier_siblings(&this, all), 2);
 }
+
+#[test]
+fn a_namespace_that_no_policy_opens_is_told_of_alike_whatever_it_is() {
+    fn other(enrolled: bool, terminating: bool) -> Namespace {
+        Namespace {
+            uid: "uid-of-other".to_owned(),
+            labels: [(LABEL_CLASSIFICATION.to_owned(), "Restricted".to_owned())].into(),
+            enrolled,
+            terminating,
+        }
+    }
+    let asking = |change: fn(&mut Case)| {
+        let mut case = Case::sound();
+        case.grant.spec.access[0].namespaces = vec!["payments".into(), "other".into()];
+        change(&mut case);
+        let verdict = case.ask();
+        (verdict.reason, verdict.message, verdict.approved)
+    };
+    let absent = asking(|_| {});
+    assert_eq!(absent.0, Reason::NotPermitted);
+    assert!(
+        absent.1.contains("other") && !absent.1.contains("enrolled"),
+        "{}",
+        absent.1
+    );
+    for change in [
+        (|case: &mut Case| drop(case.namespaces.insert("other".to_owned(), other(true, false)))) as fn(&mut Case),
+        |case| drop(case.namespaces.insert("other".to_owned(), other(false, false))),
+        |case| drop(case.namespaces.insert("other".to_owned(), other(true, true))),
+    ] {
+        assert_eq!(asking(change), absent);
+    }
+}
