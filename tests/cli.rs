@@ -23,6 +23,8 @@ fn help_names_every_command() {
         "approve",
         "deny",
         "revoke",
+        "stop",
+        "owner",
         "kubeconfig",
         "rotate",
     ] {

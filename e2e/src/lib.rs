@@ -36,6 +36,7 @@ pub mod install;
 pub mod kubeconfig;
 pub mod operator;
 pub mod pki;
+pub mod plugin;
 pub mod process;
 pub mod tenant;
 pub mod tokens;

@@ -13,7 +13,14 @@ use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, Partner, condition, create, in_se
 use wayleave_e2e::tools::Tool;
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with, operator};
 
+#[path = "explain/delegates.rs"]
+mod delegates;
+
 const PLUGIN: &str = "kubectl-wayleave";
+/// The namespace of the GitOps controller.
+const GITOPS: &str = "gitops";
+/// The user that writes for others.
+const DELEGATE: &str = "system:serviceaccount:gitops:applier";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 struct Cluster {
@@ -27,7 +34,9 @@ async fn cluster() -> Result<&'static Cluster> {
         let cp = ControlPlane::start().await?;
         let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
         let options = InstallOptions {
-            values: json!({"replicas": 0, "ceiling": {"rules": ceiling}}),
+            values: json!({
+                "replicas": 0, "ceiling": {"rules": ceiling}, "admission": {"delegates": {"requests": [DELEGATE]}},
+            }),
             ..InstallOptions::default()
         };
         install_with(&cp, options).await?;

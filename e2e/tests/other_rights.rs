@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use wayleave_e2e::tenant::{LIMIT, condition, create, text};
-use wayleave_e2e::{ControlPlane, Operator, Tenant, eventually, install};
+use wayleave_e2e::{ControlPlane, Operator, Tenant, eventually, install, operator};
 
 const READER: &str = "reader";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -76,6 +76,15 @@ async fn rights_from_elsewhere_are_shown_and_refused_where_a_policy_says_so() ->
     let said = text(&condition(&refused, "Ready")["message"]);
     ensure!(said.contains(words) && said.contains("onOtherRights"), "{said}");
     ensure!(partner.read().await? == 200, "what is live is kept");
+    // Which bindings there are is the operator's to see: its word is what is explained.
+    let plugin = operator::program("kubectl-wayleave").await?;
+    let explain = cp.tool(plugin, &cp.admin_kubeconfig());
+    let told = explain
+        .args(["explain", "second", "-n", &tenant.ns])
+        .run()
+        .await?
+        .stdout;
+    ensure!(told.contains("now: NotPermitted\n") && told.contains(words), "{told}");
 
     tenant.delete("RoleBinding", &tenant.ns, "open").await?;
     tenant.delete("ClusterRoleBinding", "", "too-open").await?;

@@ -14,6 +14,8 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// Present only while true: nothing moves until somebody acts.
     pub const STALLED: &str = "Stalled";
+    /// On a PartnerIntegration: no owner is known to leave within 30 days.
+    pub const OWNERS_STAY: &str = "OwnersStay";
     /// Present only while true: the identity has rights beside its grant, by bindings of others.
     pub const OTHER_RIGHTS: &str = "OtherRights";
     /// On an AccessDecision: whether it counts.
@@ -26,7 +28,7 @@ pub mod types {
 pub mod review {
     /// No active grant rests on an approval.
     pub const NOTHING_DUE: &str = "NothingDue";
-    /// The next review is further away than the first reminder.
+    /// The next review, or the date on which an approval ends by itself, is further away than the first reminder.
     pub const CURRENT: &str = "Current";
     /// It is due within 14 days.
     pub const DUE_IN_14_DAYS: &str = "DueIn14Days";
@@ -36,7 +38,7 @@ pub mod review {
     pub const DUE_IN_1_DAY: &str = "DueIn1Day";
     /// It was due, and access goes on for the grace.
     pub const OVERDUE: &str = "Overdue";
-    /// Approvals lapsed for want of it, and access ended.
+    /// Approvals lapsed for want of it or ended by themselves, and access ended.
     pub const LAPSED: &str = "Lapsed";
 }
 
@@ -49,6 +51,20 @@ pub mod integration {
     pub const IN_FORCE: &str = "InForce";
     /// `spec.suspend` is true.
     pub const SUSPENDED: &str = "Suspended";
+}
+
+/// Why the owners of an integration stay, or don't. `OwnerRemoved` is that of [`Reason`].
+pub mod owners_stay {
+    /// Both are there, and nothing says that one leaves within 30 days.
+    pub const CURRENT: &str = "Current";
+    /// One leaves within 30 days.
+    pub const WITHIN_30_DAYS: &str = "LeavesWithin30Days";
+    /// One leaves within 14 days.
+    pub const WITHIN_14_DAYS: &str = "LeavesWithin14Days";
+    /// One leaves within 7 days.
+    pub const WITHIN_7_DAYS: &str = "LeavesWithin7Days";
+    /// One leaves within a day.
+    pub const WITHIN_1_DAY: &str = "LeavesWithin1Day";
 }
 
 /// Why a decision counts, or doesn't.
@@ -136,6 +152,8 @@ pub enum Reason {
     Idle,
     /// The review lapsed, and with it the approval.
     ReviewLapsed,
+    /// The approval ended on a date that it set itself, past which no review renews it.
+    ApprovalEnded,
     /// Not enough approvals in force.
     AwaitingApproval,
     /// `startsAt` is in the future.
@@ -178,6 +196,7 @@ impl Reason {
             Self::RoleGrew => "RoleGrew",
             Self::Idle => "Idle",
             Self::ReviewLapsed => "ReviewLapsed",
+            Self::ApprovalEnded => "ApprovalEnded",
             Self::AwaitingApproval => "AwaitingApproval",
             Self::Scheduled => "Scheduled",
             Self::TooShort => "TooShort",
@@ -192,7 +211,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -208,6 +227,7 @@ impl Reason {
         Self::RoleGrew,
         Self::Idle,
         Self::ReviewLapsed,
+        Self::ApprovalEnded,
         Self::AwaitingApproval,
         Self::Scheduled,
         Self::TooShort,

@@ -19,6 +19,11 @@ pub const LABEL_MANAGED: &str = "wayleave.dev/managed";
 /// On namespaces: the least data classification that grants reaching them are judged by.
 pub const LABEL_CLASSIFICATION: &str = "wayleave.dev/classification";
 
+/// On AccessOwners that were filled from a directory: the name of that source.
+pub const LABEL_OWNER_SOURCE: &str = "wayleave.dev/owner-source";
+/// On AccessOwners that were filled from a directory: the person, who has one name however often they return.
+pub const LABEL_OWNER_PERSON: &str = "wayleave.dev/owner-person";
+
 /// On an AccessGrant: asks for a new credential at once; answered in `status.credential.lastHandledRotateAt`.
 pub const ANNOTATION_ROTATE_REQUESTED_AT: &str = "wayleave.dev/rotateRequestedAt";
 

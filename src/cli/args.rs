@@ -7,13 +7,17 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::api::v1alpha1::Instant;
 
+mod partners;
+
+pub use partners::*;
+
 /// Partner access: see it, decide on it, fetch its credential.
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl-wayleave",
     bin_name = "kubectl wayleave",
     version,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of check: 0 all permitted, 1 refused, 2 can't be judged."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 done in part; of check: 0 all permitted, 1 refused, 2 can't be judged."
 )]
 pub struct Args {
     /// Flags of every command.
@@ -114,9 +118,16 @@ pub enum Command {
     /// Revoke a grant: its access ends now, and only approvals made later count
     #[command(after_help = "Example:\n  kubectl wayleave revoke acme-reader -n payments --reason 'incident 42' --yes")]
     Revoke(Revoke),
+    /// Stop a partner: every integration with its id is revoked, in all namespaces, and all its grants end
+    #[command(
+        after_help = "A suspension patched by hand is put back by GitOps; these decisions stay. With --namespace only what is there is stopped. Starting again takes fresh approvals.\n\nExit codes: 0 all has ended, 1 nobody has this id or nothing could be stopped, 2 wrong usage, 3 something is left: an integration that you may not revoke, or a grant that has not ended in time.\n\nExample:\n  kubectl wayleave stop --partner acme --reason 'incident 42'"
+    )]
+    Stop(Stop),
+    /// Owners: who leaves, who takes over, and how they come from a directory
+    Owner(Owner),
     /// Recertify an integration: show what its grants are, and keep or revoke each
     #[command(
-        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
+        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer --yes\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
     )]
     Certify(Certify),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
@@ -259,7 +270,7 @@ pub struct Certify {
     /// Show the decisions as YAML and write none
     #[arg(long)]
     pub dry_run: bool,
-    /// Don't ask whether to write what was chosen
+    /// Don't ask whether to write what was chosen; needed to renew without a terminal
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::args::line;
 use super::decision::{describe_access, digest_to_approve, involvement, listed, verb};
-use crate::api::conditions::types;
+use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, CountedApproval, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
 };
@@ -181,6 +181,9 @@ pub fn describe_grant(grant: &AccessGrant, decisions: &[AccessDecision], cannot:
     lines.push((
         "ends",
         match (status.active_until, &status.ends_because) {
+            (Some(until), Some(why)) if why == Reason::ApprovalEnded.as_str() => {
+                format!("{until} ({why}): no review goes past it; approve it again")
+            }
             (Some(until), Some(why)) => format!("{until} ({why})"),
             (Some(until), None) => until.to_string(),
             (None, _) => format!("{} (spec.expiresAt)", grant.spec.expires_at),
@@ -372,6 +375,16 @@ mod tests {
             "{text}"
         );
         assert!(describe_grant(&grant, &[], None).contains("  changed     never approved"));
+        let status = grant.status.as_mut().unwrap();
+        status.active_until = Some(at("2027-01-01T00:00:00Z"));
+        status.ends_because = Some("ApprovalEnded".to_owned());
+        let text = describe_grant(&grant, &all, None);
+        assert!(
+            text.contains(
+                "  ends        2027-01-01T00:00:00Z (ApprovalEnded): no review goes past it; approve it again\n"
+            ),
+            "{text}"
+        );
         let text = describe_integration(&integration());
         assert!(
             text.contains("  review      every 90d, 7d of grace; nothing is due\n"),

@@ -232,6 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_delegate_wrote_is_refused_though_the_files_do_not_say_so() {
+        let bot = "system:serviceaccount:gitops:applier";
+        let (mut by_grant, mut by_integration) = (World::default(), World::default());
+        let mut applied = grant();
+        applied.spec.contributors = vec![bot.into()];
+        by_grant.grants = [(key(&applied), applied)].into();
+        let mut applied = integration();
+        applied.spec.contributors = vec![bot.into()];
+        by_integration.integrations = [(integration_key(&grant()), applied)].into();
+        for there in [by_grant, by_integration] {
+            let mut world = world();
+            world.grants = [(key(&grant()), grant())].into();
+            assert_eq!(check(&world, &grant()).0, "permitted", "not applied yet");
+            world.goes_on_with(there);
+            let coming = world.grants[&key(&grant())].clone();
+            let (answer, text) = check(&world, &coming);
+            assert_eq!(answer, "refused");
+            assert!(
+                text.contains("written by system:serviceaccount:gitops:applier"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_judged_goes_before_what_is_refused() {
         let world = world();
         let now = at("2026-12-01T00:00:00Z");

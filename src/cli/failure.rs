@@ -13,6 +13,11 @@ pub struct Failure {
     pub hint: Option<&'static str>,
 }
 
+/// Something was done, and something is left to do: an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Incomplete(pub String);
+
 /// The failure in words.
 ///
 /// A client's error shows the whole answer in the form of a debugger, and then again as its own cause: here stands the API

@@ -17,21 +17,27 @@ use kube::{Client, Config};
 use args::{Args, Command, Global, OutputFormat};
 
 pub mod args;
+pub mod carried;
 pub mod certify;
 pub mod checked;
 pub mod command;
 pub mod decision;
+pub mod directory;
 pub mod documents;
 pub mod explanation;
 pub mod failure;
+pub mod handover;
 pub mod output;
 pub mod reader;
+pub mod stop;
 pub mod world;
 
 /// Exit code of a command that was refused or failed.
 const FAILED: u8 = 1;
 /// Exit code of wrong usage.
 const USAGE: u8 = 2;
+/// Exit code of a command that was done in part.
+const INCOMPLETE: u8 = 3;
 /// Exit code of a check that could not be made.
 const UNJUDGED: u8 = 2;
 
@@ -92,6 +98,8 @@ pub struct Session {
     pub client: Client,
     /// The namespace given, or the context's.
     pub namespace: String,
+    /// The namespace given; none where the context's is meant.
+    pub named_namespace: Option<String>,
     /// The form of the result.
     pub output: OutputFormat,
 }
@@ -135,7 +143,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             if let Some(hint) = told.hint {
                 let _ = writeln!(io.err, "hint: {hint}");
             }
-            ExitCode::from(if matches!(args.command, Command::Check(_)) {
+            ExitCode::from(if error.is::<failure::Incomplete>() {
+                INCOMPLETE
+            } else if matches!(args.command, Command::Check(_)) {
                 UNJUDGED
             } else {
                 FAILED
@@ -167,6 +177,8 @@ async fn dispatch(args: &Args, io: &mut Io<'_>) -> anyhow::Result<Answer> {
         Command::Approve(args) => command::approve::run(args, io, &session).await,
         Command::Deny(args) => command::deny::run(args, io, &session).await,
         Command::Revoke(args) => command::revoke::run(args, io, &session).await,
+        Command::Stop(args) => command::stop::run(args, io, &session).await,
+        Command::Owner(args) => command::owner::run(args, io, &session).await,
         Command::Certify(args) => command::certify::run(args, io, &session).await,
         Command::Kubeconfig(args) => command::kubeconfig::run(args, io, &session).await,
         Command::Rotate(args) => command::rotate::run(args, io, &session).await,
@@ -195,6 +207,7 @@ async fn connect(global: &Global) -> anyhow::Result<Session> {
     Ok(Session {
         client: Client::try_from(config).context("making a client of the kubeconfig")?,
         namespace,
+        named_namespace: global.namespace.clone(),
         output: global.output,
     })
 }

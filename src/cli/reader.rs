@@ -147,6 +147,28 @@ impl Reader {
         found.with_context(|| format!("reading integration {namespace}/{name}"))
     }
 
+    /// Those of some integrations that exist.
+    ///
+    /// # Errors
+    /// When one can't be read for another reason than that it may not be.
+    pub async fn standing_integrations(
+        &self,
+        world: &mut World,
+        keys: impl Iterator<Item = &Key>,
+    ) -> anyhow::Result<()> {
+        for key in keys {
+            let (namespace, name) = key;
+            let api: Api<PartnerIntegration> = Api::namespaced(self.client.clone(), namespace);
+            let doing = format!("reading integration {namespace}/{name}");
+            match allowed(api.get_opt(name).await, &doing)? {
+                Ok(Some(found)) => drop(world.integrations.insert(key.clone(), found)),
+                Ok(None) => {}
+                Err(why) => world.lacks(Missing::StandingIntegration, name, why),
+            }
+        }
+        Ok(())
+    }
+
     /// The UID of a namespace, where it exists and may be read.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
+use super::carried;
 use super::documents::{Documents, Key};
 use super::output::escape;
 use crate::api::conditions::{Reason, counted, types};
@@ -16,7 +17,7 @@ use crate::domain::approval::Confirmation;
 use crate::domain::ownership::Owners;
 use crate::domain::policy::{self, Judgement, Request};
 use crate::domain::verdict::{self, Facts, Namespace, Verdict};
-use crate::domain::{conditions, permission};
+use crate::domain::{conditions, elsewhere, permission};
 
 /// Where the chart puts the operator unless told otherwise.
 const OPERATOR_NAMESPACE: &str = "wayleave-system";
@@ -30,6 +31,8 @@ pub enum Missing {
     Namespace,
     /// A PartnerIntegration.
     Integration,
+    /// The PartnerIntegration that stands where a file holds one anew.
+    StandingIntegration,
     /// The AccessOwners.
     Owners,
     /// The AccessDecisions of the grant's namespace.
@@ -42,6 +45,8 @@ pub enum Missing {
     Siblings,
     /// The grants of another namespace, whose Secrets no rule may reach.
     Deliveries,
+    /// The bindings of others that reach the grant's identity.
+    OtherRights,
 }
 
 impl Missing {
@@ -68,12 +73,16 @@ impl Missing {
             Self::Policies => "what the policies say is not known",
             Self::Namespace => "which policies select it, and the digest, are not known",
             Self::Integration => "nothing can be judged without it",
+            Self::StandingIntegration => "who asked for it and who changed it is not known",
             Self::Owners => "whether the owners are there is not known",
             Self::Decisions => "which approvals count is not known",
             Self::ClusterRole => "it counts as if it did not exist",
             Self::Enrolment => "it is taken for enrolled",
-            Self::Siblings => "how many grants of the integration are active is not known",
+            Self::Siblings => {
+                "how many grants of the integration are active is not known, nor who asked for those that exist and changed them"
+            }
             Self::Deliveries => "which Secrets deliver credentials there is not known",
+            Self::OtherRights => "whether the identity has any is for the operator to see",
         }
     }
 }
@@ -128,7 +137,7 @@ pub struct Opinion<'a> {
     /// What the policies say; none without an integration.
     pub judgement: Option<Judgement>,
     /// What could not be read, and matters for this grant.
-    pub gaps: Vec<&'a Gap>,
+    pub gaps: Vec<Gap>,
 }
 
 /// Namespace and name of a grant.
@@ -204,6 +213,24 @@ impl World {
         }
     }
 
+    /// What stands in the cluster goes on with what is to come of it; the rest of it is added.
+    pub fn goes_on_with(&mut self, there: Self) {
+        for (key, grant) in there.grants {
+            match self.grants.get_mut(&key) {
+                Some(coming) => carried::into_grant(coming, &grant),
+                None => drop(self.grants.insert(key, grant)),
+            }
+        }
+        for (key, integration) in there.integrations {
+            match self.integrations.get_mut(&key) {
+                Some(coming) => carried::into_integration(coming, &integration),
+                None => drop(self.integrations.insert(key, integration)),
+            }
+        }
+        self.decisions.extend(there.decisions);
+        self.gaps.extend(there.gaps);
+    }
+
     /// Notes something that could not be read.
     pub fn lacks(&mut self, missing: Missing, name: &str, why: String) {
         self.gaps.insert(Gap {
@@ -248,6 +275,9 @@ impl World {
         let integration = self.integrations.get(&integration_key(grant));
         let status = grant.status.as_ref();
         let active = status.and_then(|status| conditions::find(&status.conditions, types::ACTIVE));
+        // So does its word on the bindings of others, which nobody else need be able to read.
+        let refused = active.filter(|it| it.reason == Reason::NotPermitted.as_str());
+        let other_rights = refused.and_then(|it| elsewhere::of_refusal(&it.message));
         let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
             now,
@@ -265,8 +295,7 @@ impl World {
             // Only the operator knows: its word stands where it has given one.
             admission_proved: active.is_none_or(|it| it.reason != Reason::AdmissionUnproved.as_str()),
             proofs: Some(&proofs),
-            // Shown as a condition of the grant.
-            other_rights: None,
+            other_rights,
             clock_skew: None,
         };
         let labels: BTreeMap<String, BTreeMap<String, String>> = self
@@ -287,25 +316,39 @@ impl World {
                 },
             )
         });
+        let mut gaps = self.gaps_of(grant);
+        let identity = status.and_then(|status| status.identity.as_ref());
+        let is_live = identity.is_some_and(|identity| identity.activated_at.is_some());
+        let terms = judgement.as_ref().and_then(|judgement| judgement.terms.as_ref());
+        if let Some(policy) = terms.and_then(|terms| terms.refuses_other_rights.as_ref())
+            && other_rights.is_none()
+            && !is_live
+        {
+            gaps.push(Gap {
+                missing: Missing::OtherRights,
+                name: String::new(),
+                why: format!("policy {policy} refuses identities with other rights (access.onOtherRights)"),
+            });
+        }
         Opinion {
             grant,
             integration,
             verdict: verdict::decide(&facts),
             judgement,
-            gaps: self.gaps_of(grant),
+            gaps,
         }
     }
 
-    fn gaps_of(&self, grant: &AccessGrant) -> Vec<&Gap> {
+    fn gaps_of(&self, grant: &AccessGrant) -> Vec<Gap> {
         let (namespaces, roles, own) = (reached(grant), cluster_roles(grant), key(grant).0);
         let matters = |gap: &&Gap| match gap.missing {
-            Missing::Policies | Missing::Owners => true,
+            Missing::Policies | Missing::Owners | Missing::OtherRights => true,
             Missing::Namespace | Missing::Enrolment | Missing::Deliveries => namespaces.contains(&gap.name),
             Missing::Decisions | Missing::Siblings => gap.name == own,
-            Missing::Integration => gap.name == grant.spec.integration_ref.name.0,
+            Missing::Integration | Missing::StandingIntegration => gap.name == grant.spec.integration_ref.name.0,
             Missing::ClusterRole => roles.contains(&gap.name),
         };
-        self.gaps.iter().filter(matters).collect()
+        self.gaps.iter().filter(matters).cloned().collect()
     }
 }
 
@@ -327,7 +370,9 @@ fn confirmations(decisions: &[&AccessDecision]) -> BTreeMap<String, Confirmation
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fixtures::{at, grant, integration, owner, policy};
+    use crate::api::v1alpha1::{AccessDecisionSpec, AccessDecisionStatus, AccessGrantStatus, OnOtherRights};
+    use crate::domain::conditions::Desired;
+    use crate::domain::fixtures::{at, decision, grant, integration, owner, policy};
     use crate::domain::policy::Outcome;
 
     pub(crate) fn world() -> World {
@@ -359,6 +404,59 @@ mod tests {
             panic!("permitted")
         };
         assert_eq!(opinion.verdict.against[0], (Reason::NotPermitted, failing.join("; ")));
+    }
+
+    #[test]
+    fn of_other_rights_the_operator_s_word_is_taken_and_without_it_that_is_said() {
+        let (mut world, mut grant) = (world(), grant());
+        let now = at("2026-12-01T00:00:00Z");
+        assert_eq!(world.judge(&grant, now).gaps, [], "no policy asks");
+        for policy in world.policies.values_mut() {
+            policy.spec.access.on_other_rights = OnOtherRights::Refuse;
+        }
+        let approved = decision("yes", "Approve", "dave@corp.example", "", "2026-11-20T00:00:00Z");
+        let digest = world.judge(&grant, now).verdict.kept.status.digest.unwrap();
+        let approved = AccessDecision {
+            spec: AccessDecisionSpec {
+                digest: Some(digest.as_str().into()),
+                ..approved.spec
+            },
+            status: Some(AccessDecisionStatus {
+                conditions: conditions::merge(
+                    &[],
+                    vec![Desired::new(types::COUNTED, "True", counted::COUNTED, "")],
+                    Some(1),
+                    now,
+                ),
+            }),
+            ..approved
+        };
+        world.decisions = [(("payments".to_owned(), "yes".to_owned()), approved)].into();
+        let unknown = world.judge(&grant, now);
+        assert_eq!(unknown.verdict.reason, Reason::Issued);
+        assert_eq!(
+            unknown.gaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "policy read-only-partners refuses identities with other rights (access.onOtherRights): \
+                 whether the identity has any is for the operator to see"
+            ]
+        );
+        let said = elsewhere::refusal("beside this grant the identity has: view", "read-only-partners");
+        grant.status = Some(AccessGrantStatus {
+            conditions: conditions::merge(&[], conditions::of_grant(Reason::NotPermitted, &said), Some(1), now),
+            ..AccessGrantStatus::default()
+        });
+        let refused = world.judge(&grant, now);
+        assert_eq!(refused.verdict.against, [(Reason::NotPermitted, said)]);
+        assert_eq!(refused.gaps, []);
+        for policy in world.policies.values_mut() {
+            policy.spec.access.on_other_rights = OnOtherRights::Report;
+        }
+        assert_eq!(
+            world.judge(&grant, now).verdict.reason,
+            Reason::Issued,
+            "it no longer matters"
+        );
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Cache {
     pub(crate) enrolments: Enrolments,
     /// Bindings that give partners' identities more than their grants do.
     pub(crate) elsewhere: Elsewhere,
+    /// Those in some namespace changed.
+    pub(crate) other_rights_changed: Notify,
     pub(crate) index: Index,
     /// An enrolment changed, or something is gone from a namespace that is left.
     pub(crate) enrolment_changed: Notify,
@@ -185,6 +187,7 @@ impl Cache {
             cluster_roles: writers.cluster_roles.as_reader(),
             enrolments: Enrolments::default(),
             elsewhere: Elsewhere::default(),
+            other_rights_changed: Notify::new(),
             index: Index::default(),
             enrolment_changed: Notify::new(),
             orphan_seen: Notify::new(),
@@ -326,12 +329,12 @@ impl Cache {
         }
     }
 
-    /// The grants for which this holds; one that can't be read is always among them.
     /// Every grant is looked at.
     pub(crate) fn enqueue_grants(&self) {
         self.enqueue_where(|_| true);
     }
 
+    /// The grants for which this holds are looked at; one that can't be read is always among them.
     fn enqueue_where(&self, is_touched: impl Fn(&AccessGrant) -> bool) {
         for grant in self.grants.state() {
             if grant.0.as_ref().map_or(true, &is_touched) {

@@ -52,16 +52,14 @@ impl Reviews {
     }
 }
 
-/// Tells the decisions about a grant what became of them, and keeps what Reviews of its integration did for it.
-///
-/// # Errors
-/// The first that could not be told; the others were tried all the same.
+/// Tells the decisions about a grant what became of them, and keeps what Reviews of its integration did for it. What could not
+/// be told is told after another look: it says nothing against the grant.
 pub(crate) async fn settle(
-    context: &Context,
+    context: &Arc<Context>,
     grant: &AccessGrant,
     decisions: &[&AccessDecision],
     verdict: &Verdict,
-) -> Result<()> {
+) {
     let mut outcome = Ok(());
     for decision in decisions {
         match (decision.spec.subject.kind, decision.spec.decision) {
@@ -80,7 +78,14 @@ pub(crate) async fn settle(
             (SubjectKind::PartnerIntegration, _) => {}
         }
     }
-    outcome
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "a decision could not be told whether it counts");
+        let (context, grant) = (Arc::clone(context), key_of(grant));
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            context.cache.enqueue_key(&grant);
+        });
+    }
 }
 
 /// Looks after decisions that no grant's reconcile speaks of, for ever: `changed` names those to look at.

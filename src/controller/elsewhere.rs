@@ -1,6 +1,6 @@
 //! Bindings that aren't ours and reach partners' identities all the same, as they are seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use super::lock;
@@ -29,9 +29,13 @@ struct Inner {
 
 impl Elsewhere {
     /// What an identity may do beside its grant, in words.
-    pub(crate) fn of(&self, account: &str) -> Option<String> {
+    pub(crate) fn of(&self, account: &str, reached: &BTreeSet<String>) -> Option<String> {
         let (namespaced, cluster) = (lock(&self.namespaced.0), lock(&self.cluster.0));
-        describe(cluster.current.values().chain(namespaced.current.values()), account)
+        describe(
+            cluster.current.values().chain(namespaced.current.values()),
+            account,
+            reached,
+        )
     }
 }
 

@@ -52,8 +52,8 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
         return Ok(Action::requeue(NOT_LEADING));
     }
     let done = act(context, &world, &judgement).await;
-    let settled = decision::settle(context, &world.grant, &world.decisions(), &judgement.verdict).await;
-    unanswered.and(settled).and(done)
+    decision::settle(context, &world.grant, &world.decisions(), &judgement.verdict).await;
+    unanswered.and(done)
 }
 
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {

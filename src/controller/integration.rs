@@ -62,9 +62,10 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
         }
         let written = write_status(&context, found.as_ref(), &plan.status).await?;
         let said = announcement::of_integration(found.status.as_ref(), &plan.status);
+        let leaving = integration::owners::announce(&found, found.status.as_ref(), &plan.status);
         context.integrations_written.remember(written);
         context.integrations_pace.wrote(uid);
-        for said in said {
+        for said in said.into_iter().chain(leaving) {
             context.events.announce(found.as_ref(), Some(said)).await;
         }
     }

@@ -214,9 +214,10 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
 /// What the identity of a grant, or any that it may get, has beside it.
 fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
     let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
-    cache
-        .elsewhere
-        .of(identity.map_or("", |identity| &identity.service_account))
+    cache.elsewhere.of(
+        identity.map_or("", |identity| &identity.service_account),
+        &reached(grant),
+    )
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

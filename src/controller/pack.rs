@@ -36,8 +36,21 @@ pub(crate) struct Pack {
     changes: BoxStream<'static, Vec<Change>>,
     policies: Listed,
     bindings: Listed,
-    /// When a change was last seen that has no date of its own.
-    deleted: Option<Instant>,
+    /// When they were first seen as they are.
+    seen: Instant,
+    ended: Ended,
+}
+
+/// How long policies were what they were when they were last proved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// They still are.
+    #[default]
+    NotYet,
+    /// Until then, when a watch told of the first change since.
+    At(Instant),
+    /// That they are no longer came to light by a listing.
+    Unknown,
 }
 
 /// The policies as they stand.
@@ -45,8 +58,12 @@ pub(crate) struct Pack {
 pub(crate) struct Standing {
     /// What tells them from others, and from changed ones.
     pub(crate) fingerprint: String,
-    /// When one of them was last written or deleted.
-    pub(crate) written: Instant,
+    /// The latest date on one of them.
+    pub(crate) dated: Instant,
+    /// When they were first seen as they are: a write can leave no date.
+    pub(crate) seen: Instant,
+    /// How long they were what they were when they were last proved.
+    pub(crate) ended: Ended,
 }
 
 #[derive(Default)]
@@ -71,19 +88,30 @@ impl Pack {
                 .boxed(),
             policies: Listed::default(),
             bindings: Listed::default(),
-            deleted: None,
+            seen: now(),
+            ended: Ended::NotYet,
         }
+    }
+
+    /// They were proved as they are.
+    pub(crate) fn proved(&mut self) {
+        self.ended = Ended::NotYet;
     }
 
     /// Waits for the next change, and takes it in.
     pub(crate) async fn changed(&mut self) {
         for change in self.changes.next().await.unwrap_or_default() {
-            let deleted = match change {
+            let news = match change {
                 Change::Policy(event) => self.policies.take(event),
                 Change::Binding(event) => self.bindings.take(event),
             };
-            if deleted {
-                self.deleted = Some(now());
+            if let Some(news) = news {
+                self.seen = now();
+                self.ended = match (self.ended, news) {
+                    (Ended::NotYet, News::Told) => Ended::At(self.seen),
+                    (_, News::Listed) => Ended::Unknown,
+                    (ended, News::Told) => ended,
+                };
             }
         }
     }
@@ -93,42 +121,69 @@ impl Pack {
         if !(self.policies.complete && self.bindings.complete) {
             return None;
         }
-        let mut written = self.deleted.unwrap_or(Instant::new(jiff::Timestamp::UNIX_EPOCH));
+        let mut dated = Instant::new(jiff::Timestamp::UNIX_EPOCH);
         let mut hash = Sha256::new();
         for (kind, listed) in [("policy", &self.policies), ("binding", &self.bindings)] {
             for (name, (state, at)) in &listed.known {
-                written = written.max(*at);
+                dated = dated.max(*at);
                 // Names hold no blanks.
                 hash.update(format!("{kind} {name} {state}\n"));
             }
         }
         Some(Standing {
             fingerprint: hex::encode(hash.finalize()),
-            written,
+            dated,
+            seen: self.seen,
+            ended: self.ended,
         })
     }
 }
 
 impl Listed {
-    /// Takes an event in; says whether something is gone.
-    fn take<K: Resource>(&mut self, event: watcher::Event<K>) -> bool {
+    /// Takes an event in; says whether anything is other than it was known, and how that came to light.
+    fn take<K: Resource>(&mut self, event: watcher::Event<K>) -> Option<News> {
         match event {
             watcher::Event::Init => self.listing.clear(),
             watcher::Event::InitApply(object) => drop(self.listing.insert(object.name_any(), state(&object))),
             watcher::Event::InitDone => {
                 let before = std::mem::replace(&mut self.known, std::mem::take(&mut self.listing));
-                self.complete = true;
-                return before.keys().any(|name| !self.known.contains_key(name));
+                let was_complete = std::mem::replace(&mut self.complete, true);
+                return (was_complete && !is_same(&before, &self.known)).then_some(News::Listed);
             }
-            watcher::Event::Apply(object) => drop(self.known.insert(object.name_any(), state(&object))),
-            watcher::Event::Delete(object) => return self.known.remove(&object.name_any()).is_some(),
+            watcher::Event::Apply(object) => {
+                let after = state(&object);
+                let before = self.known.insert(object.name_any(), after.clone());
+                return (before.map(|(state, _)| state) != Some(after.0)).then_some(News::Told);
+            }
+            watcher::Event::Delete(object) => {
+                let before = self.known.remove(&object.name_any());
+                return before.is_some().then_some(News::Told);
+            }
         }
-        false
+        None
     }
 }
 
-/// The generation changes with the spec; what has none is told by its version. Whatever is written leaves a date with the
-/// manager that wrote it.
+/// How a change came to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A watch told of it when it was made.
+    Told,
+    /// A listing shows that it was made some time since the last.
+    Listed,
+}
+
+/// The same objects in the same states, whatever their dates.
+fn is_same(one: &Known, other: &Known) -> bool {
+    let states = |known: &Known| -> Vec<(String, String)> {
+        let states = known.iter().map(|(name, (state, _))| (name.clone(), state.clone()));
+        states.collect()
+    };
+    states(one) == states(other)
+}
+
+/// The generation changes with the spec; what has none is told by its version. What is written leaves a date with the
+/// manager that wrote it, unless it only took something away.
 fn state(object: &impl Resource) -> (String, Instant) {
     let meta = object.meta();
     let managers = meta.managed_fields.iter().flatten();
@@ -159,26 +214,23 @@ where
         .boxed()
 }
 
-/// Reads the record, lets `change` it, and writes it back where `may_write` and anything changed.
+/// Reads the record, lets `change` it, and writes it back where anything changed.
 ///
 /// # Errors
 /// When it can't be read or written; somebody else's write in between is a conflict.
-pub(crate) async fn record(
-    client: &Client,
-    namespace: &str,
-    may_write: bool,
-    change: impl FnOnce(&mut Proofs),
-) -> Result<Arc<Proofs>> {
+pub(crate) async fn record(client: &Client, namespace: &str, change: impl FnOnce(&mut Proofs)) -> Result<Arc<Proofs>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = call("reading when the admission policies held", api.get_opt(PROOFS)).await?;
     let text = found.as_ref().and_then(|map| map.data.as_ref()?.get(KEY)).cloned();
-    // What can't be read proves nothing.
-    let before: Proofs = text
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let before: Proofs = match (&found, text) {
+        (None, _) => Proofs::default(),
+        (Some(_), text) => text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_else(Proofs::unknown),
+    };
     let mut after = before.clone();
     change(&mut after);
-    if may_write && (after != before || found.is_none()) {
+    if after != before || found.is_none() {
         let text =
             serde_json::to_string(&after).map_err(|_| Error::Incomplete("the proofs can't be written as JSON"))?;
         let data = Some([(KEY.to_owned(), text)].into());
@@ -224,7 +276,8 @@ mod tests {
             changes: futures::stream::pending().boxed(),
             policies: Listed::default(),
             bindings: Listed::default(),
-            deleted: None,
+            seen: now(),
+            ended: Ended::NotYet,
         };
         let print = |pack: &Pack| pack.standing().map(|standing| standing.fingerprint);
         pack.bindings.complete = true;
@@ -232,18 +285,24 @@ mod tests {
             .take(watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::Init);
         pack.policies.take(watcher::Event::InitApply(policy("a", 1)));
         assert_eq!(print(&pack), None, "the listing is not complete");
-        pack.policies
-            .take(watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::InitDone);
+        let listed = watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::InitDone;
+        assert_eq!(pack.policies.take(listed), None, "the first listing is no change");
         let first = print(&pack).unwrap();
-        pack.policies.take(watcher::Event::Apply(policy("a", 1)));
+        assert_eq!(pack.policies.take(watcher::Event::Apply(policy("a", 1))), None);
         assert_eq!(print(&pack).unwrap(), first, "status alone");
-        pack.policies.take(watcher::Event::Apply(policy("a", 2)));
+        assert_eq!(
+            pack.policies.take(watcher::Event::Apply(policy("a", 2))),
+            Some(News::Told)
+        );
         let second = print(&pack).unwrap();
         assert_ne!(second, first);
-        assert!(
+        assert_eq!(
             pack.policies.take(watcher::Event::Delete(policy("a", 2))),
-            "something is gone"
+            Some(News::Told)
         );
         assert!(![first, second].contains(&print(&pack).unwrap()));
+        pack.policies.take(watcher::Event::InitApply(policy("b", 1)));
+        let listed = watcher::Event::<PartialObjectMeta<ValidatingAdmissionPolicy>>::InitDone;
+        assert_eq!(pack.policies.take(listed), Some(News::Listed));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, Request};
 use kube::client::Body;
 
-use super::pack::{self, Pack, Standing};
+use super::pack::{self, Ended, Pack, Standing};
 use super::{Context, lock, now};
 use crate::api::v1alpha1::Instant;
 use crate::domain::admission::{Proof, Proofs, SETTLING};
@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const OUR_WORDS: [&str; 2] = ["ValidatingAdmissionPolicy", "people decide, ServiceAccounts don't"];
 /// How soon it is repeated while it doesn't, or while the API server may not go by a change yet.
 const SOON: Duration = Duration::from_secs(3);
+/// How often it is repeated where the policies are not there: one that comes is seen when it does.
+const UNPROVED: Duration = Duration::from_secs(30);
+
 /// What the last proof showed.
 #[derive(Debug, Default)]
 pub(crate) struct Probe(Mutex<Seen>);
@@ -57,66 +60,113 @@ impl Probe {
 pub(crate) async fn run(context: Arc<Context>) {
     let mut pack = Pack::watch(&context.client);
     let mut leadership = context.leadership.changes();
-    let mut last = None;
+    let mut known = Known::default();
     loop {
         let Some(standing) = pack.standing() else {
             pack.changed().await;
             continue;
         };
         let before = context.probe.seen();
-        let seen = match look(&context, &standing, &mut last).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::warn!(%error, "the admission policies could not be proved");
-                Seen {
-                    proofs: before.proofs.clone(),
-                    ..Seen::default()
+        let outcome = look(&context, &standing, &mut known).await;
+        let is_answered = outcome.is_ok();
+        let seen = outcome.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the admission policies could not be proved");
+            Seen {
+                proofs: before.proofs.clone(),
+                ..Seen::default()
+            }
+        });
+        if is_answered {
+            pack.proved();
+        }
+        context.metrics.proof(seen.proved, seen.skew);
+        let settled = now().seconds_since(standing.dated.max(standing.seen)) > 2 * SETTLING;
+        let pause = match (is_answered && settled && seen.skew.is_none(), seen.proved) {
+            (true, true) => AGAIN,
+            (true, false) => UNPROVED,
+            (false, _) => SOON,
+        };
+        let is_news = (before.proved, before.skew, &before.proofs) != (seen.proved, seen.skew, &seen.proofs);
+        if is_news {
+            tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
+        }
+        *lock(&context.probe.0) = seen;
+        if is_news {
+            context.cache.enqueue_all();
+        }
+        tokio::select! {
+            () = pack.changed() => {
+                // Until they are proved anew nothing is counted that might have been made since.
+                let after = pack.standing().map(|standing| standing.fingerprint);
+                if after.as_ref() != Some(&standing.fingerprint) {
+                    lock(&context.probe.0).proofs = None;
                 }
             }
-        };
-        context.metrics.proof(seen.proved, seen.skew);
-        let settled = now().seconds_since(standing.written) > 2 * SETTLING;
-        let is_sound = seen.proved && seen.skew.is_none() && settled;
-        let told = |seen: &Seen| (seen.proved, seen.skew, seen.proofs.clone());
-        if told(&before) != told(&seen) {
-            tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
-            *lock(&context.probe.0) = seen;
-            context.cache.enqueue_all();
-        } else {
-            *lock(&context.probe.0) = seen;
-        }
-        let pause = if is_sound { AGAIN } else { SOON };
-        tokio::select! {
-            () = pack.changed() => {}
-            Ok(()) = leadership.changed() => {}
+            // Another replica may write the record while this one doesn't lead.
+            Ok(()) = leadership.changed() => known = Known::default(),
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
+/// What one proof leaves for the next, while this replica leads.
+#[derive(Default)]
+struct Known {
+    /// Which policies were last seen to hold, and when.
+    held: Option<(String, Instant)>,
+    /// The record as it was written last.
+    record: Option<Arc<Proofs>>,
+}
+
 /// Proves once, and notes what it means for the decisions made since the last time.
-async fn look(context: &Context, standing: &Standing, last: &mut Option<Instant>) -> anyhow::Result<Seen> {
+async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyhow::Result<Seen> {
     let proof = tokio::time::timeout(DEADLINE, prove(context)).await;
     let answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
+    let mut seen = Seen {
+        proved: answer.refused,
+        skew: answer.skew,
+        server_ahead: answer.ahead,
+        proofs: None,
+    };
+    if !context.is_leader() {
+        // Who doesn't lead judges nothing, and what it saw is not on record.
+        *known = Known::default();
+        return Ok(seen);
+    }
+    // Decisions have dates of the API server.
+    let ahead = answer.at.seconds_since(now());
+    let until = |last: Instant| match standing.ended {
+        Ended::At(told) => last.max(told.plus(ahead - 1)),
+        Ended::NotYet | Ended::Unknown => last,
+    };
+    let held = known.held.clone();
     let proof = Proof {
         at: answer.at,
         refused: answer.refused,
         fingerprint: &standing.fingerprint,
-        written: standing.written,
-        before: *last,
+        dated: standing.dated,
+        seen: standing.seen.plus(ahead),
+        before: held
+            .as_ref()
+            .map(|(fingerprint, last)| (fingerprint.as_str(), until(*last))),
     };
-    let namespace = &context.settings.namespace;
-    let proofs = pack::record(&context.client, namespace, context.is_leader(), |proofs| {
-        proofs.take(&proof)
-    })
-    .await?;
-    *last = answer.refused.then_some(answer.at);
-    Ok(Seen {
-        proved: answer.refused,
-        skew: answer.skew,
-        server_ahead: answer.ahead,
-        proofs: Some(proofs),
-    })
+    let known_record = known.record.take();
+    let is_news = known_record.as_ref().is_none_or(|record| {
+        let mut after = Proofs::clone(record);
+        after.take(&proof);
+        after != **record
+    });
+    let record = match known_record.filter(|_| !is_news) {
+        Some(record) => record,
+        None => {
+            let namespace = &context.settings.namespace;
+            pack::record(&context.client, namespace, |proofs| proofs.take(&proof)).await?
+        }
+    };
+    known.record = Some(Arc::clone(&record));
+    known.held = answer.refused.then(|| (standing.fingerprint.clone(), answer.at));
+    seen.proofs = Some(record);
+    Ok(seen)
 }
 
 async fn prove(context: &Context) -> anyhow::Result<Answer> {

@@ -27,6 +27,9 @@ use crate::plan::children::{binding_content, role_content};
 /// The longest pause of a watch after an error.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
+/// Grants are looked at no more often for what is bound in other namespaces.
+const OTHER_RIGHTS_PAUSE: Duration = Duration::from_mins(1);
+
 /// Writers of the stores; used up by [`Cache::watch`].
 #[derive(Default)]
 pub(crate) struct Writers {
@@ -146,7 +149,8 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
     let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>, rights: Option<OtherRights>| {
         let namespace = binding.namespace().unwrap_or_default();
         if cache.elsewhere.namespaced.put(&namespace, &binding.name_any(), rights) {
-            cache.enqueue_grants();
+            cache.enqueue_touching_namespace(&namespace);
+            cache.other_rights_changed.notify_one();
         }
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
             cache.enqueue_touching_namespace(&namespace);
@@ -190,6 +194,15 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             watcher::Event::Delete(binding) if is_reserved(&binding) => went(&cache, ChildKind::RoleBinding, &binding),
             watcher::Event::Delete(binding) => changed(&cache, &binding, None, None),
         }
+    }
+}
+
+/// What a namespace's administrator binds to everybody concerns every grant; they must not keep us busy by it.
+async fn tell_of_other_rights(cache: Arc<Cache>) {
+    loop {
+        cache.other_rights_changed.notified().await;
+        cache.enqueue_grants();
+        tokio::time::sleep(OTHER_RIGHTS_PAUSE).await;
     }
 }
 
@@ -354,6 +367,7 @@ impl Cache {
             |cache, object, _| cache.touch_cluster_role(object),
         ));
         tasks.spawn(follow_bindings(Api::all(all()), cache(), settings.clone()));
+        tasks.spawn(tell_of_other_rights(cache()));
         let identities = settings.identities.clone();
         tasks.spawn(follow_cluster_bindings(Api::all(all()), cache(), identities));
         let plain = watcher::Config::default;

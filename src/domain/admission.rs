@@ -1,8 +1,8 @@
 //! When the admission policies were seen to hold. What was decided at any other time was checked by nobody, and does not count.
 //!
-//! Policies are proved now and then. Around a proof they held for as long as they were the same ones: their UIDs and
-//! generations, of which the fingerprint is made, change with everything that is written to them, and that has a date. So a time
-//! when the operator was down counts too.
+//! Policies are proved now and then. Between two proofs they held if they were the same ones: their UIDs and generations, of
+//! which the fingerprint is made, never come back once something was written to them. So a time when the operator was down
+//! counts too.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ pub const SETTLING: i64 = 3;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proofs {
-    /// Which policies held in the last period.
+    /// Which policies held in the last period; empty before the first.
     fingerprint: String,
     periods: Vec<Period>,
-    /// When they were last seen not to hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    refuted: Option<Instant>,
+    /// They were seen not to hold, or nobody knows what was seen: what holds from now on says nothing of before.
+    #[serde(default)]
+    broken: bool,
 }
 
 /// A time in which the same policies held.
@@ -35,7 +35,7 @@ struct Period {
     until: Option<Instant>,
 }
 
-/// What a proof showed.
+/// What a proof showed, and what is known of the policies that were proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof<'a> {
     /// When, by the API server's clock.
@@ -44,10 +44,12 @@ pub struct Proof<'a> {
     pub refused: bool,
     /// Which policies there were.
     pub fingerprint: &'a str,
-    /// When one of them was last written or deleted, as far as that was seen.
-    pub written: Instant,
-    /// The proof before, where this process made it and it held.
-    pub before: Option<Instant>,
+    /// The latest date on one of them.
+    pub dated: Instant,
+    /// When this process saw them as they are now for the first time: a write can leave no date.
+    pub seen: Instant,
+    /// Until when this process saw the policies of a fingerprint hold.
+    pub before: Option<(&'a str, Instant)>,
 }
 
 impl Proofs {
@@ -57,6 +59,15 @@ impl Proofs {
         let mut proofs = Self::default();
         proofs.open(at);
         proofs
+    }
+
+    /// A record that can't be read: whatever held is not known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            broken: true,
+            ..Self::default()
+        }
     }
 
     /// The policies held at this instant.
@@ -69,30 +80,31 @@ impl Proofs {
     /// Takes a proof in. One that comes soon after a change shows nothing yet; it ends what held before.
     pub fn take(&mut self, proof: &Proof<'_>) {
         if !proof.refused {
-            self.lapse(proof.before);
-            self.refuted = Some(proof.at);
+            self.lapse(proof);
+            self.broken = true;
             return;
         }
         if self.is_open() && self.fingerprint == proof.fingerprint {
             return;
         }
-        self.lapse(proof.before);
-        let settled = proof.written.plus(SETTLING);
-        if proof.at >= settled {
-            proof.fingerprint.clone_into(&mut self.fingerprint);
-            // They may be as they were when they were seen not to hold.
-            let since = self.refuted.map_or(settled, |refuted| settled.max(refuted.plus(1)));
-            self.open(since);
+        self.lapse(proof);
+        if proof.at < proof.dated.max(proof.seen).plus(SETTLING) {
+            return;
         }
+        // The first policies of all held since they were written. Of later ones nobody saw what was there before them.
+        let is_first = self.fingerprint.is_empty() && !self.broken;
+        proof.fingerprint.clone_into(&mut self.fingerprint);
+        self.broken = false;
+        self.open(if is_first { proof.dated.plus(SETTLING) } else { proof.at });
     }
 
     /// The policies of before are no longer those. Where nobody saw until when they held, nothing of the period counts.
-    fn lapse(&mut self, last: Option<Instant>) {
+    fn lapse(&mut self, proof: &Proof<'_>) {
         let Some(open) = self.periods.last_mut().filter(|period| period.until.is_none()) else {
             return;
         };
-        match last {
-            Some(last) if last >= open.since => open.until = Some(last),
+        match proof.before.filter(|(fingerprint, _)| *fingerprint == self.fingerprint) {
+            Some((_, last)) if last >= open.since => open.until = Some(last),
             _ => drop(self.periods.pop()),
         }
     }
@@ -117,89 +129,121 @@ mod tests {
         Instant::new(jiff::Timestamp::from_second(second).unwrap())
     }
 
-    fn proof(fingerprint: &str, written: i64, seen: i64, before: Option<i64>) -> Proof<'_> {
+    /// A proof of policies that were written and first seen at `written`; an empty fingerprint is refuted.
+    fn proof<'a>(fingerprint: &'a str, written: i64, made: i64, before: Option<(&'a str, i64)>) -> Proof<'a> {
         Proof {
-            at: at(seen),
+            at: at(made),
             refused: !fingerprint.is_empty(),
             fingerprint,
-            written: at(written),
-            before: before.map(at),
+            dated: at(written),
+            seen: at(written),
+            before: before.map(|(fingerprint, last)| (fingerprint, at(last))),
         }
     }
 
     #[test]
-    fn the_same_policies_held_since_they_were_written() {
+    fn the_first_policies_held_since_they_were_written() {
         let mut proofs = Proofs::default();
         assert!(!proofs.held_at(at(10)));
         proofs.take(&proof("a", 10, 12, None));
         assert!(!proofs.held_at(at(12)), "nobody knows yet what the API server goes by");
-        proofs.take(&proof("a", 10, 13, Some(12)));
+        proofs.take(&proof("a", 10, 100, None));
         assert!(!proofs.held_at(at(12)) && proofs.held_at(at(13)) && proofs.held_at(at(1_000)));
         proofs.take(&proof("a", 10, 500, None));
         assert!(proofs.held_at(at(400)), "a process that was down in between");
     }
 
     #[test]
-    fn a_change_ends_what_held_and_what_follows_begins_when_it_is_settled() {
-        let mut proofs = Proofs::since(at(10));
-        proofs.take(&proof("", 100, 101, Some(90)));
-        assert!(proofs.held_at(at(90)) && !proofs.held_at(at(91)));
-        proofs.take(&proof("b", 200, 201, None));
-        assert!(!proofs.held_at(at(201)));
-        proofs.take(&proof("b", 200, 300, Some(201)));
-        assert!(!proofs.held_at(at(202)) && proofs.held_at(at(203)));
-        proofs.take(&proof("c", 400, 401, Some(350)));
+    fn a_change_ends_what_held_and_what_follows_begins_with_its_own_proof() {
+        let mut proofs = Proofs::default();
+        proofs.take(&proof("a", 10, 20, None));
+        proofs.take(&proof("b", 100, 101, Some(("a", 90))));
         assert!(
-            proofs.held_at(at(350)) && !proofs.held_at(at(401)),
-            "other policies, not yet settled"
+            proofs.held_at(at(90)) && !proofs.held_at(at(91)) && !proofs.held_at(at(101)),
+            "not yet settled"
+        );
+        proofs.take(&proof("b", 100, 300, None));
+        assert!(
+            !proofs.held_at(at(299)) && proofs.held_at(at(300)),
+            "a date can be missing"
+        );
+        proofs.take(&proof("", 100, 400, Some(("b", 390))));
+        assert!(proofs.held_at(at(390)) && !proofs.held_at(at(391)));
+        proofs.take(&proof("b", 100, 500, None));
+        assert!(
+            !proofs.held_at(at(450)) && proofs.held_at(at(500)),
+            "they were seen not to hold"
         );
     }
 
     #[test]
-    fn what_was_seen_not_to_hold_did_not_hold_whatever_follows() {
+    fn what_was_seen_of_other_policies_prolongs_nothing() {
+        // The record is of policies a. While nobody led they were taken away and others came, which a second process saw.
         let mut proofs = Proofs::default();
         proofs.take(&proof("a", 10, 20, None));
-        proofs.take(&proof("", 10, 50, Some(20)));
-        proofs.take(&proof("a", 10, 90, None));
-        assert!(proofs.held_at(at(20)) && !proofs.held_at(at(21)) && !proofs.held_at(at(50)));
-        assert!(proofs.held_at(at(51)), "as far as anybody saw");
+        proofs.take(&proof("b", 200, 300, Some(("b", 290))));
+        assert!(!proofs.held_at(at(150)) && !proofs.held_at(at(20)) && proofs.held_at(at(300)));
     }
 
     #[test]
-    fn a_period_whose_end_nobody_saw_does_not_count() {
-        let mut proofs = Proofs::since(at(10));
-        proofs.take(&proof("other", 90, 100, None));
-        assert!(!proofs.held_at(at(50)) && proofs.held_at(at(96)));
+    fn a_record_that_can_not_be_read_says_nothing_of_before() {
+        let mut proofs = Proofs::unknown();
+        proofs.take(&proof("a", 10, 100, None));
+        assert!(!proofs.held_at(at(99)) && proofs.held_at(at(100)));
+    }
+
+    #[test]
+    fn what_goes_on_is_no_news() {
+        let mut proofs = Proofs::default();
+        proofs.take(&proof("", 10, 20, None));
+        let refuted = proofs.clone();
+        proofs.take(&proof("", 10, 50, None));
+        assert_eq!(proofs, refuted);
+        proofs.take(&proof("a", 10, 60, None));
+        let held = proofs.clone();
+        proofs.take(&proof("a", 10, 90, Some(("a", 60))));
+        assert_eq!(proofs, held);
     }
 
     proptest! {
-        /// However the policies change, what counts lies in a time that ends with a proof that held, or has not ended; and no
-        /// instant counts at which a forged decision was let through.
+        /// However policies change and processes come and go: no instant counts at which a forged decision would have been let
+        /// through, apart from a moment that was over before anybody could look.
         #[test]
-        fn nothing_counts_that_was_seen_not_to_hold(
-            history in proptest::collection::vec((0_u8..3, 1_i64..20, any::<bool>()), 1..80),
+        fn nothing_counts_at_which_nobody_checked(
+            history in proptest::collection::vec((0_u8..3, 1_i64..20, any::<bool>(), any::<bool>()), 1..80),
         ) {
             let mut proofs = Proofs::default();
-            let (mut clock, mut written, mut last, mut policies) = (0_i64, 0_i64, None, u8::MAX);
-            let mut refuted = Vec::new();
-            for (next, later, restarted) in history {
+            let (mut clock, mut written, mut generation) = (0_i64, 0_i64, 0);
+            let mut policies = u8::MAX;
+            let mut last: Option<(String, i64)> = None;
+            let mut open = Vec::new();
+            for (next, later, restarted, looks) in history {
+                let begun = clock;
                 clock += later;
                 if next != policies {
+                    if policies == 0 {
+                        open.push(begun..clock);
+                    }
                     (policies, written) = (next, clock);
+                    generation += 1;
+                } else if policies == 0 {
+                    open.push(begun..clock);
                 }
                 if restarted {
                     last = None;
                 }
-                let name = if next == 0 { String::new() } else { next.to_string() };
-                proofs.take(&proof(&name, written, clock, last));
-                if next == 0 {
-                    refuted.push(clock);
-                    last = None;
-                } else {
-                    last = Some(clock);
+                if !looks {
+                    continue;
                 }
-                prop_assert!(refuted.iter().all(|second| !proofs.held_at(at(*second))), "{:?}", proofs);
-                prop_assert!((written..written + SETTLING).all(|second| !proofs.held_at(at(second))), "{:?}", proofs);
+                let name = if policies == 0 { String::new() } else { format!("{policies} {generation}") };
+                let before = last.as_ref().map(|(name, last)| (name.as_str(), *last));
+                proofs.take(&proof(&name, written, clock, before));
+                last = (policies != 0).then_some((name, clock));
+                for hole in &open {
+                    for second in hole.clone() {
+                        prop_assert!(!proofs.held_at(at(second)) || second == hole.start, "{second} {:?} {:?}", &open, &proofs);
+                    }
+                }
                 prop_assert!(proofs.periods.len() <= MOST);
                 let text = serde_json::to_string(&proofs).unwrap();
                 prop_assert_eq!(serde_json::from_str::<Proofs>(&text).unwrap(), proofs.clone());

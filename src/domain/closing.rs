@@ -41,7 +41,7 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
             _ => Reason::Revoked,
         });
     }
-    if is_without_owner(known) {
+    if is_without_owner(known, now) {
         return Some(Reason::OwnerRemoved);
     }
     if let Some(integration) = known.integration {
@@ -62,10 +62,12 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
         return Some(Reason::Expired);
     }
     let status = grant.status.as_ref();
-    let lapsed = status
-        .and_then(|status| status.active_until)
-        .is_some_and(|until| now >= until);
-    lapsed.then_some(Reason::ReviewLapsed)
+    let ended = status.filter(|status| status.active_until.is_some_and(|until| now >= until))?;
+    let own = Reason::ApprovalEnded;
+    Some(match ended.ends_because.as_deref() {
+        Some(because) if because == own.as_str() => own,
+        _ => Reason::ReviewLapsed,
+    })
 }
 
 /// The next instant at which a date alone ends the access.
@@ -73,19 +75,25 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
 pub fn deadline(known: &Known<'_>) -> Instant {
     let agreement = known.integration.and_then(|it| it.spec.agreement.ends_at);
     let until = known.grant.status.as_ref().and_then(|status| status.active_until);
-    let ends = [agreement, until].into_iter().flatten();
+    let owners = known.integration.and_then(|it| ownership::end(it, known.owners));
+    let ends = [agreement, until, owners].into_iter().flatten();
     ends.fold(known.grant.spec.expires_at, Instant::min)
 }
 
-fn is_without_owner(known: &Known<'_>) -> bool {
+fn is_without_owner(known: &Known<'_>, now: Instant) -> bool {
     let approvals = known.grant.status.iter().flat_map(|status| &status.approvals);
     let mut approved_with = approvals.flat_map(|approval| &approval.owner_uids);
     if approved_with.any(|uid| known.deleted_owners.contains(uid)) {
         return true;
     }
-    let names = known.integration.map(ownership::names);
-    let mut owners = names.into_iter().flatten().filter_map(|name| known.owners.get(name));
-    owners.any(|owner| !owner.spec.active || owner.metadata.deletion_timestamp.is_some())
+    let Some(integration) = known.integration else {
+        return false;
+    };
+    let of_grant = known.grant.status.iter().flat_map(|status| &status.departed_owners);
+    let of_integration = integration.status.iter().flat_map(|status| &status.departed_owners);
+    let departed: Vec<String> = of_grant.chain(of_integration).cloned().collect();
+    let mut owners = ownership::found(integration, known.owners);
+    owners.any(|(_, owner)| ownership::is_gone(owner, &departed, now))
 }
 
 fn created(decision: &AccessDecision) -> Option<Instant> {
@@ -99,7 +107,7 @@ fn created(decision: &AccessDecision) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{AccessGrantStatus, CountedApproval};
+    use crate::api::v1alpha1::{AccessGrantStatus, AccessOwner, CountedApproval};
     use crate::domain::fixtures::{at, decision, grant, integration, owner};
 
     const MADE: &str = "2026-12-02T00:00:00Z";
@@ -190,6 +198,38 @@ mod tests {
         assert_eq!(ask(deletion, NOW), Some(Reason::Deleting));
         assert_eq!(ask(|_, _, _, _| {}, "2027-01-20T00:00:00Z"), Some(Reason::Expired));
         assert_eq!(ask(|_, _, _, _| {}, "2027-01-10T00:00:00Z"), Some(Reason::ReviewLapsed));
+        let own = |grant: &mut AccessGrant, _: &mut PartnerIntegration, _: &mut bool, _: &mut HashSet<String>| {
+            let status = grant.status.as_mut().unwrap();
+            status.ends_because = Some(Reason::ApprovalEnded.as_str().to_owned());
+        };
+        assert_eq!(ask(own, "2027-01-10T00:00:00Z"), Some(Reason::ApprovalEnded));
+        assert_eq!(ask(own, NOW), None);
+    }
+
+    #[test]
+    fn an_owner_who_leaves_ends_it_at_that_instant_and_for_good() {
+        let (mut grant, integration) = (grant(), integration());
+        let (mut alice, bob) = (owner("alice"), owner("bob"));
+        alice.spec.until = Some(at(NOW));
+        let ask = |grant: &AccessGrant, alice: &AccessOwner, now: Instant| {
+            let known = Known {
+                grant,
+                integration: Some(&integration),
+                decisions: &[],
+                owners: &[("alice", alice), ("bob", &bob)].into(),
+                deleted_owners: &HashSet::new(),
+            };
+            (must_close(&known, None, now), deadline(&known))
+        };
+        assert_eq!(ask(&grant, &alice, at(NOW).plus(-1)), (None, at(NOW)));
+        assert_eq!(ask(&grant, &alice, at(NOW)).0, Some(Reason::OwnerRemoved));
+        alice.spec.until = None;
+        assert_eq!(ask(&grant, &alice, at(NOW)).0, None, "moved before anybody saw it pass");
+        grant.status = Some(AccessGrantStatus {
+            departed_owners: vec!["uid-of-alice".to_owned()],
+            ..AccessGrantStatus::default()
+        });
+        assert_eq!(ask(&grant, &alice, at(NOW)).0, Some(Reason::OwnerRemoved));
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub fn of_grant(reason: Reason, message: &str) -> Vec<Desired> {
         Reason::AwaitingApproval
         | Reason::Scheduled
         | Reason::ReviewLapsed
+        | Reason::ApprovalEnded
         | Reason::Expired
         | Reason::AgreementEnded
         | Reason::Revoked

@@ -19,6 +19,10 @@ const OF_KUBERNETES: [&str; 5] = [
 ];
 /// The most bindings that a message names.
 const MOST: usize = 8;
+/// What follows them where a policy refuses a grant for them.
+const REFUSED_BY: &str = " (policy ";
+/// How the words about other rights begin.
+const BESIDE: &str = "beside this grant the identity has: ";
 
 /// A binding that reaches partners' identities.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,12 +88,22 @@ impl OtherRights {
     }
 }
 
-/// What an identity may do beside its grant, in words; none where that is nothing. The order of bindings doesn't matter.
+/// What an identity may do beside its grant, in words; none where that is nothing. Bindings in namespaces other than those that
+/// the grant lies in or reaches are not named: they are other tenants'. The order of bindings doesn't matter.
 #[must_use]
-pub fn describe<'a>(all: impl IntoIterator<Item = &'a OtherRights>, account: &str) -> Option<String> {
+pub fn describe<'a>(
+    all: impl IntoIterator<Item = &'a OtherRights>,
+    account: &str,
+    reached: &BTreeSet<String>,
+) -> Option<String> {
     let all: BTreeSet<&OtherRights> = all.into_iter().collect();
+    let is_near = |rights: &&&OtherRights| rights.namespace.as_ref().is_none_or(|it| reached.contains(it));
+    let is_far = all
+        .iter()
+        .any(|rights| !is_near(&rights) && rights.reaches(account).is_some());
     let mut found: Vec<String> = all
-        .into_iter()
+        .iter()
+        .filter(is_near)
         .filter_map(|rights| {
             let by = rights.reaches(account)?;
             let (role, name) = (Shown(&rights.role), Shown(&rights.name));
@@ -102,18 +116,31 @@ pub fn describe<'a>(all: impl IntoIterator<Item = &'a OtherRights>, account: &st
             ))
         })
         .collect();
-    if found.is_empty() {
-        return None;
-    }
     let more = found.len().saturating_sub(MOST);
     found.truncate(MOST);
     if more > 0 {
         found.push(format!("and {more} more"));
     }
-    Some(format!(
-        "beside this grant the identity has: {}; take it out of those bindings",
-        found.join("; ")
-    ))
+    if is_far {
+        found.push("roles in other namespaces, by RoleBindings there to groups that it is in".to_owned());
+    }
+    if found.is_empty() {
+        return None;
+    }
+    Some(format!("{BESIDE}{}; take it out of those bindings", found.join("; ")))
+}
+
+/// The words of [`describe`] for which a grant was refused, where that is what the operator said; none where it isn't.
+#[must_use]
+pub fn of_refusal(message: &str) -> Option<&str> {
+    let words = message.starts_with(BESIDE).then_some(message)?;
+    Some(words.split_once(REFUSED_BY).map_or(words, |(words, _)| words))
+}
+
+/// The words of a refusal for other rights, by a policy.
+#[must_use]
+pub fn refusal(words: &str, policy: &str) -> String {
+    format!("{words}{REFUSED_BY}{policy}: access.onOtherRights is Refuse)")
 }
 
 #[cfg(test)]
@@ -143,6 +170,22 @@ mod tests {
         OtherRights::of(namespace, name, &role("ClusterRole", "view"), subjects, IDENTITIES)
     }
 
+    fn near() -> BTreeSet<String> {
+        ["payments".to_owned()].into()
+    }
+
+    #[test]
+    fn what_is_in_other_tenants_namespaces_is_told_and_not_named() {
+        let everybody = [subject("Group", "system:serviceaccounts", None)];
+        let far = binding(Some("ledger"), "secret-project", &everybody);
+        let words = describe(far.as_ref(), "wlg-a-1", &near()).unwrap_or_default();
+        assert!(words.contains("roles in other namespaces"), "{words}");
+        assert!(
+            !words.contains("ledger") && !words.contains("secret-project"),
+            "{words}"
+        );
+    }
+
     #[test]
     fn every_way_to_reach_an_identity_is_found_and_no_other() {
         for (kind, name, namespace) in [
@@ -153,13 +196,13 @@ mod tests {
             ("User", "system:serviceaccount:wayleave-identities:wlg-a-1", None),
         ] {
             let found = binding(Some("payments"), "open", &[subject(kind, name, namespace)]);
-            let words = found.as_ref().and_then(|found| describe([found], "wlg-a-1"));
+            let words = found.as_ref().and_then(|found| describe([found], "wlg-a-1", &near()));
             let words = words.unwrap_or_default();
             assert!(
                 words.contains("ClusterRole view in namespace payments, by RoleBinding payments/open"),
                 "{kind} {name}: {words}"
             );
-            let another = found.as_ref().and_then(|found| describe([found], "wlg-b-1"));
+            let another = found.as_ref().and_then(|found| describe([found], "wlg-b-1", &near()));
             assert_eq!(another.is_some(), kind == "Group", "{kind} {name}");
         }
         for (kind, name, namespace) in [
@@ -195,11 +238,11 @@ mod tests {
         let mut all: Vec<OtherRights> = (0..30)
             .filter_map(|number| binding(None, &format!("open-{number}"), &everybody))
             .collect();
-        let words = describe(&all, "wlg-a-1").unwrap_or_default();
+        let words = describe(&all, "wlg-a-1", &near()).unwrap_or_default();
         assert!(words.contains("in every namespace, by ClusterRoleBinding open-0 to group system:serviceaccounts"));
         assert!(words.contains("and 22 more"), "{words}");
         all.reverse();
-        assert_eq!(describe(&all, "wlg-a-1"), Some(words));
-        assert_eq!(describe([], "wlg-a-1"), None);
+        assert_eq!(describe(&all, "wlg-a-1", &near()), Some(words));
+        assert_eq!(describe([], "wlg-a-1", &near()), None);
     }
 }

@@ -7,6 +7,9 @@ use crate::api::v1alpha1::{AccessOwner, Instant, PartnerIntegration};
 /// Every AccessOwner that can be read, by name.
 pub type Owners<'a> = BTreeMap<&'a str, &'a AccessOwner>;
 
+/// So many of those who left are remembered.
+const MOST_DEPARTED: usize = 16;
+
 /// The names of both owners of an integration: business first.
 #[must_use]
 pub fn names(integration: &PartnerIntegration) -> [&str; 2] {
@@ -14,20 +17,84 @@ pub fn names(integration: &PartnerIntegration) -> [&str; 2] {
     [&owners.business_ref.name.0, &owners.technical_ref.name.0]
 }
 
-/// What is wrong with an integration's owners, in words; empty when both are there and active.
+/// What is wrong with an integration's owners, in words; empty when both are there and active. `departed` holds the UIDs of
+/// those who were seen to have left: who returns is a new object, whatever becomes of the old one's date.
 #[must_use]
-pub fn missing(integration: &PartnerIntegration, owners: &Owners<'_>) -> Vec<String> {
-    names(integration)
-        .into_iter()
-        .filter_map(|name| match owners.get(name) {
-            None => Some(format!("AccessOwner {name} does not exist or can't be read")),
-            Some(owner) if owner.metadata.deletion_timestamp.is_some() => {
-                Some(format!("AccessOwner {name} is being deleted"))
-            }
-            Some(owner) if !owner.spec.active => Some(format!("AccessOwner {name} is inactive")),
-            Some(_) => None,
-        })
-        .collect()
+pub fn missing(
+    integration: &PartnerIntegration,
+    owners: &Owners<'_>,
+    departed: &[String],
+    now: Instant,
+) -> Vec<String> {
+    let wrong = |name: &str| match owners.get(name) {
+        None => Some(format!("AccessOwner {name} does not exist or can't be read")),
+        Some(owner) if owner.metadata.deletion_timestamp.is_some() => {
+            Some(format!("AccessOwner {name} is being deleted"))
+        }
+        Some(owner) if !owner.spec.active => Some(format!("AccessOwner {name} is inactive")),
+        Some(owner) => match owner.spec.until {
+            Some(until) if now >= until => Some(format!("AccessOwner {name} left at {until}")),
+            _ if is_departed(owner, departed) => Some(format!(
+                "AccessOwner {name} had left: somebody who returns is a new object"
+            )),
+            _ => None,
+        },
+    };
+    names(integration).into_iter().filter_map(wrong).collect()
+}
+
+/// Whether an owner who is there yet counts no more: a positive fact.
+#[must_use]
+pub fn is_gone(owner: &AccessOwner, departed: &[String], now: Instant) -> bool {
+    !owner.spec.active
+        || owner.metadata.deletion_timestamp.is_some()
+        || owner.spec.until.is_some_and(|until| now >= until)
+        || is_departed(owner, departed)
+}
+
+/// Whether an owner was seen to have left, by UID.
+#[must_use]
+pub fn is_departed(owner: &AccessOwner, departed: &[String]) -> bool {
+    let uid = owner.metadata.uid.as_ref();
+    uid.is_some_and(|uid| departed.contains(uid))
+}
+
+/// Those who were seen to have left, with those of an integration's owners who have by `now`; the latest [`MOST_DEPARTED`].
+#[must_use]
+pub fn departed(integration: &PartnerIntegration, owners: &Owners<'_>, before: &[String], now: Instant) -> Vec<String> {
+    let mut all = before.to_vec();
+    let gone = found(integration, owners).filter(|(_, owner)| owner.spec.until.is_some_and(|until| now >= until));
+    for uid in gone.filter_map(|(_, owner)| owner.metadata.uid.clone()) {
+        if !all.contains(&uid) {
+            all.push(uid);
+        }
+    }
+    all.drain(..all.len().saturating_sub(MOST_DEPARTED));
+    all
+}
+
+/// When the first of an integration's owners leaves; none where nothing says so.
+#[must_use]
+pub fn end(integration: &PartnerIntegration, owners: &Owners<'_>) -> Option<Instant> {
+    found(integration, owners)
+        .filter_map(|(_, owner)| owner.spec.until)
+        .min()
+}
+
+/// When the next of an integration's owners leaves after `now`.
+#[must_use]
+pub fn next_leave(integration: &PartnerIntegration, owners: &Owners<'_>, now: Instant) -> Option<Instant> {
+    let ends = found(integration, owners).filter_map(|(_, owner)| owner.spec.until);
+    ends.filter(|until| *until > now).min()
+}
+
+/// The owners of an integration that were found, with their names.
+pub(crate) fn found<'a>(
+    integration: &'a PartnerIntegration,
+    owners: &'a Owners<'a>,
+) -> impl Iterator<Item = (&'a str, &'a AccessOwner)> {
+    let names = names(integration).into_iter();
+    names.filter_map(|name| owners.get(name).map(|owner| (name, *owner)))
 }
 
 /// The UIDs of the owners of today, in the order of [`names`].
@@ -80,28 +147,68 @@ pub fn people<'a>(users: impl IntoIterator<Item = &'a str>, owners: &Owners<'a>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fixtures::{integration, owner};
+    use crate::domain::fixtures::{at, integration, owner};
+
+    const NOW: &str = "2026-12-02T00:00:00Z";
+
+    fn wrong(alice: Option<&AccessOwner>, bob: Option<&AccessOwner>, departed: &[String], now: &str) -> Vec<String> {
+        let named = [alice.map(|it| ("alice", it)), bob.map(|it| ("bob", it))];
+        missing(
+            &integration(),
+            &named.into_iter().flatten().collect(),
+            departed,
+            at(now),
+        )
+    }
 
     #[test]
     fn an_absent_inactive_or_leaving_owner_is_missing() {
         let (alice, mut bob) = (owner("alice"), owner("bob"));
-        let integration = integration();
-        assert!(missing(&integration, &[("alice", &alice), ("bob", &bob)].into()).is_empty());
+        assert!(wrong(Some(&alice), Some(&bob), &[], NOW).is_empty());
         assert_eq!(
-            missing(&integration, &[("alice", &alice)].into()),
+            wrong(Some(&alice), None, &[], NOW),
             ["AccessOwner bob does not exist or can't be read"]
         );
         bob.spec.active = false;
         assert_eq!(
-            missing(&integration, &[("alice", &alice), ("bob", &bob)].into()),
+            wrong(Some(&alice), Some(&bob), &[], NOW),
             ["AccessOwner bob is inactive"]
         );
         bob.spec.active = true;
         bob.metadata.deletion_timestamp = bob.metadata.creation_timestamp.clone();
         assert_eq!(
-            missing(&integration, &[("alice", &alice), ("bob", &bob)].into()),
+            wrong(Some(&alice), Some(&bob), &[], NOW),
             ["AccessOwner bob is being deleted"]
         );
+    }
+
+    #[test]
+    fn who_leaves_is_missing_from_that_instant_on_and_for_good() {
+        let (alice, mut bob) = (owner("alice"), owner("bob"));
+        bob.spec.until = Some(at(NOW));
+        assert!(wrong(Some(&alice), Some(&bob), &[], "2026-12-01T23:59:59Z").is_empty());
+        assert_eq!(
+            wrong(Some(&alice), Some(&bob), &[], NOW),
+            ["AccessOwner bob left at 2026-12-02T00:00:00Z"]
+        );
+        let seen = {
+            let owners: Owners<'_> = [("alice", &alice), ("bob", &bob)].into();
+            assert_eq!(
+                departed(&integration(), &owners, &[], at("2026-12-01T23:59:59Z")),
+                [""; 0]
+            );
+            departed(&integration(), &owners, &[], at(NOW))
+        };
+        assert_eq!(seen, ["uid-of-bob"]);
+        for until in [None, Some(at("2027-12-02T00:00:00Z"))] {
+            bob.spec.until = until;
+            assert_eq!(
+                wrong(Some(&alice), Some(&bob), &seen, NOW),
+                ["AccessOwner bob had left: somebody who returns is a new object"]
+            );
+        }
+        bob.metadata.uid = Some("uid-of-another".to_owned());
+        assert!(wrong(Some(&alice), Some(&bob), &seen, NOW).is_empty());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! A pure function of what is known and the time. It is total: whatever is missing ends the access and is named.
 
 mod decide;
+mod ends;
+mod growth;
+mod removal;
 #[cfg(test)]
 mod tests;
 

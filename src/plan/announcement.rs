@@ -143,6 +143,7 @@ fn is_warning(reason: &str) -> bool {
         | Reason::NotPermitted
         | Reason::RoleGrew
         | Reason::ReviewLapsed
+        | Reason::ApprovalEnded
         | Reason::TooShort
         | Reason::AdmissionUnproved
         | Reason::ClockSkew

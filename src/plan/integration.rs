@@ -1,6 +1,8 @@
 //! The status of a PartnerIntegration: whether it can carry grants, how many it does, and when they are to be reviewed.
 //! Pure: no I/O, no clock, no randomness.
 
+pub mod owners;
+
 use super::{LOOK_AGAIN, recertification};
 use crate::api::conditions::{Reason, integration as words, types};
 use crate::api::v1alpha1::{
@@ -27,12 +29,18 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     let own: Vec<&AccessGrant> = grants.iter().copied().filter(|it| is_of(integration, it)).collect();
     let grants = count(&own);
     let review = recertification::of(integration, &own, now);
-    let mut desired = desired(integration, owners, now);
+    let departed_owners = ownership::departed(integration, owners, &before.departed_owners, now);
+    let missing = ownership::missing(integration, owners, &departed_owners, now);
+    let leaving = owners::leaving(integration, owners, &departed_owners, now);
+    let mut desired = desired(integration, &missing, now);
     desired.push(review.condition);
+    desired.push(owners::stay(integration, &missing, &leaving));
     let status = PartnerIntegrationStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, desired, generation, now),
         grants,
+        leaving,
+        departed_owners,
         next_review_at: review.next_review_at,
         summary: Some(IntegrationSummary {
             owners: ownership::names(integration).join(","),
@@ -43,9 +51,9 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     let left = next.into_iter().flatten().map(|at| at.seconds_since(now));
     let longest = LOOK_AGAIN * 60;
     let again_in = left
+        .chain(owners::next(integration, owners, now))
         .filter(|left| *left > 0)
-        .min()
-        .map_or(longest, |left| left.min(longest));
+        .fold(longest, i64::min);
     Plan { status, again_in }
 }
 
@@ -89,14 +97,13 @@ fn count(own: &[&AccessGrant]) -> GrantCount {
 }
 
 /// The first reason that applies is the primary one; all are in the message.
-fn desired(integration: &PartnerIntegration, owners: &Owners<'_>, now: Instant) -> Vec<Desired> {
+fn desired(integration: &PartnerIntegration, missing: &[String], now: Instant) -> Vec<Desired> {
     let agreement = &integration.spec.agreement;
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
     if integration.metadata.deletion_timestamp.is_some() {
         let message = "it is being deleted, and its grants end".to_owned();
         found.push(("Unknown", Reason::Deleting.as_str(), message));
     }
-    let missing = ownership::missing(integration, owners);
     if !missing.is_empty() {
         let message = format!(
             "{}: its grants have no accountable owner and end; name active AccessOwners in spec.owners, and have the grants approved again",
@@ -176,7 +183,7 @@ mod tests {
         assert_eq!(ready(&found), ("True", "InForce"));
         assert_eq!(found.status.observed_generation, Some(1));
         let types: Vec<&str> = found.status.conditions.iter().map(|it| it.type_.as_str()).collect();
-        assert_eq!(types, ["Ready", "ReviewCurrent"]);
+        assert_eq!(types, ["Ready", "ReviewCurrent", "OwnersStay"]);
         assert_eq!(found.status.summary.as_ref().unwrap().owners, "alice,bob");
         assert_eq!(found.again_in, 3_600);
         let last = planned(&integration(), &both(), &[], "2027-06-29T23:59:50Z");

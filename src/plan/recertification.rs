@@ -34,12 +34,13 @@ pub(super) fn of(integration: &PartnerIntegration, own: &[&AccessGrant], now: In
         .filter_map(|grant| Some((grant.status.as_ref()?.next_review_at?, *grant)))
         .collect();
     due.sort_by_key(|(at, grant)| (*at, &grant.metadata.name));
-    let mut lapsed: Vec<&str> = own
-        .iter()
-        .filter(|grant| active(grant).is_some_and(|(_, reason)| reason == Reason::ReviewLapsed.as_str()))
-        .map(|grant| name(grant))
-        .collect();
-    lapsed.sort_unstable();
+    let ended = |because: Reason| {
+        let is_it = |grant: &&&AccessGrant| active(grant).is_some_and(|(_, reason)| reason == because.as_str());
+        let mut names: Vec<&str> = own.iter().filter(is_it).map(|grant| name(grant)).collect();
+        names.sort_unstable();
+        names
+    };
+    let (lapsed, ended) = (ended(Reason::ReviewLapsed), ended(Reason::ApprovalEnded));
     let next_review_at = due.first().map(|(at, _)| *at);
     let interval = integration.spec.review.interval.as_seconds();
     let steps = || STEPS.into_iter().filter(|(ahead, _)| *ahead < interval);
@@ -51,31 +52,41 @@ pub(super) fn of(integration: &PartnerIntegration, own: &[&AccessGrant], now: In
         let of_that_day = due
             .iter()
             .filter(|(at, _)| if overdue { now >= *at } else { *at == next });
-        let of_that_day: Vec<&AccessGrant> = of_that_day.map(|(_, grant)| *grant).collect();
-        let names = few(&of_that_day.iter().map(|grant| name(grant)).collect::<Vec<_>>());
-        if overdue {
-            let end = of_that_day
-                .iter()
-                .filter_map(|grant| grant.status.as_ref()?.active_until)
-                .min();
-            let end = end.map_or_else(String::new, |end| format!(", and its access ends from {end} on"));
+        let of_that_day = of_that_day.map(|(_, grant)| *grant);
+        let (ending, reviewed): (Vec<_>, Vec<_>) = of_that_day.partition(|grant| ends_by_itself(grant));
+        let names = |grants: &[&AccessGrant]| few(&grants.iter().map(|grant| name(grant)).collect::<Vec<_>>());
+        // What ends by itself is never overdue: at its end the grant says so next.
+        found = steps()
+            .find(|(ahead, _)| now >= next.plus(-ahead))
+            .map(|(_, reason)| reason);
+        if overdue && !reviewed.is_empty() {
+            let ends = reviewed.iter().filter_map(|grant| grant.status.as_ref()?.active_until);
+            let end = ends
+                .min()
+                .map_or_else(String::new, |end| format!(", and its access ends from {end} on"));
             words.push(format!(
-                "the review was due at {next}{end}: review it (kubectl wayleave certify); overdue: {names}"
+                "the review was due at {next}{end}: review it (kubectl wayleave certify); overdue: {}",
+                names(&reviewed)
             ));
             found = Some(review::OVERDUE);
-        } else {
-            words.push(format!("the next review is due at {next}: {names}"));
-            found = steps()
-                .find(|(ahead, _)| now >= next.plus(-ahead))
-                .map(|(_, reason)| reason);
+        } else if !reviewed.is_empty() {
+            words.push(format!("the next review is due at {next}: {}", names(&reviewed)));
+        }
+        if !ending.is_empty() {
+            words.push(format!(
+                "an approval ends at {next}, a date that it set itself and no review moves: approve again (kubectl wayleave approve): {}",
+                names(&ending)
+            ));
         }
     }
-    if !lapsed.is_empty() {
-        words.push(format!(
-            "lapsed for want of a review, and to be approved again: {}",
-            few(&lapsed)
-        ));
-        found = found.or(Some(review::LAPSED));
+    for (names, why) in [
+        (&lapsed, "lapsed for want of a review"),
+        (&ended, "ended on a date that its approval set"),
+    ] {
+        if !names.is_empty() {
+            words.push(format!("{why}, and to be approved again: {}", few(names)));
+            found = found.or(Some(review::LAPSED));
+        }
     }
     if words.is_empty() {
         words.push("no active grant rests on an approval: nothing is to be reviewed".to_owned());
@@ -105,6 +116,14 @@ pub(super) fn of(integration: &PartnerIntegration, own: &[&AccessGrant], now: In
 pub(super) fn is_news(was: Option<&str>, now: &str) -> bool {
     let is_calm = |reason: &str| [review::NOTHING_DUE, review::CURRENT].contains(&reason);
     was != Some(now) && (!is_calm(now) || was.is_some_and(|was| !is_calm(was)))
+}
+
+/// Whether what comes next is the date that an approval set itself.
+fn ends_by_itself(grant: &AccessGrant) -> bool {
+    grant.status.as_ref().is_some_and(|status| {
+        status.ends_because.as_deref() == Some(Reason::ApprovalEnded.as_str())
+            && status.next_review_at == status.active_until
+    })
 }
 
 fn active(grant: &AccessGrant) -> Option<(&str, &str)> {
@@ -232,6 +251,52 @@ mod tests {
                 .condition
                 .message
                 .contains("overdue: reader, writer")
+        );
+    }
+
+    #[test]
+    fn an_approval_that_ends_by_itself_is_told_ahead_and_as_what_it_is() {
+        let mut ending = with("brief", Reason::Issued, Some(0));
+        let status = ending.status.as_mut().unwrap();
+        status.active_until = status.next_review_at;
+        status.ends_because = Some(Reason::ApprovalEnded.as_str().to_owned());
+        let told = at_second(std::slice::from_ref(&ending), -7 * DAY).condition;
+        assert_eq!((told.status, told.reason.as_str()), ("True", "DueIn7Days"));
+        assert!(
+            told.message
+                .starts_with("an approval ends at 2027-03-01T00:00:00Z, a date that it set itself")
+                && told
+                    .message
+                    .ends_with("approve again (kubectl wayleave approve): brief"),
+            "{}",
+            told.message
+        );
+        let both = [ending, with("reader", Reason::Issued, Some(0))];
+        let told = at_second(&both, -DAY).condition;
+        assert!(
+            told.message
+                .starts_with("the next review is due at 2027-03-01T00:00:00Z: reader; an approval ends"),
+            "{}",
+            told.message
+        );
+        let told = at_second(&both, 0).condition;
+        assert_eq!(told.reason, "Overdue");
+        assert!(
+            told.message.contains("overdue: reader; an approval ends at"),
+            "{}",
+            told.message
+        );
+        let told = at_second(&both[..1], 0).condition;
+        assert_eq!(told.reason, "DueIn1Day", "no review is overdue");
+        let gone = [
+            with("brief", Reason::ApprovalEnded, None),
+            with("old", Reason::ReviewLapsed, None),
+        ];
+        let told = at_second(&gone, 0).condition;
+        assert_eq!((told.status, told.reason.as_str()), ("False", "Lapsed"));
+        assert_eq!(
+            told.message,
+            "lapsed for want of a review, and to be approved again: old; ended on a date that its approval set, and to be approved again: brief"
         );
     }
 

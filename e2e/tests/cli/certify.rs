@@ -95,8 +95,15 @@ async fn a_certification_shows_what_it_renews_and_renews_or_revokes_each() -> Re
     );
     ensure!(decisions(&tenant, "Review").await?.is_empty() && decisions(&tenant, "Revoke").await?.is_empty());
 
+    // Nothing is renewed unasked.
+    let said = dave.fails(&with(&["--keep-all", "--revoke", "second"]), 1).await?;
+    has(&said, &["there is no terminal to ask on; give --yes"])?;
+    ensure!(decisions(&tenant, "Review").await?.is_empty() && decisions(&tenant, "Revoke").await?.is_empty());
+
     next_second().await;
-    let done = dave.works(&with(&["--keep-all", "--revoke", "second"])).await?;
+    let done = dave
+        .works(&with(&["--keep-all", "--revoke", "second", "--yes"]))
+        .await?;
     let approval = reader["status"]["approvals"][0].clone();
     let by = format!(
         "  approved    by {DAVE} at {} ({}), good until {}",
@@ -158,7 +165,9 @@ async fn who_asked_or_may_not_review_does_not_and_is_told_so() -> Result<()> {
     let _working = cluster().await?.at_work.read().await;
     let tenant = live("cli-certify-no").await?;
     let ns = tenant.ns.as_str();
-    let keep = ["certify", "acme", "-n", ns, "--reason", "mine", "--keep", "reader"];
+    let keep = [
+        "certify", "acme", "-n", ns, "--reason", "mine", "--keep", "reader", "--yes",
+    ];
     let carol = User::new(CAROL, &["security"]).await?;
     let said = carol.fails(&keep, 1).await?;
     has(
@@ -210,7 +219,7 @@ async fn a_campaign_is_checked_whole_before_any_of_it_is_written() -> Result<()>
     )?;
     has(
         &dave.fails(&["certify", "--from-file", "none.yaml"], 1).await?,
-        &["reading none.yaml"],
+        &["opening none.yaml"],
     )?;
     let said = dave.fails(&["certify", "--from-file", "wrong.yaml"], 1).await?;
     has(&said, &["nothing was written: waiting can't be renewed"])?;
@@ -218,7 +227,7 @@ async fn a_campaign_is_checked_whole_before_any_of_it_is_written() -> Result<()>
         ensure!(decisions(tenant, "Review").await?.is_empty() && decisions(tenant, "Revoke").await?.is_empty());
     }
     let done = dave
-        .works(&["certify", "--from-file", "right.yaml", "-o", "json"])
+        .works(&["certify", "--from-file", "right.yaml", "--yes", "-o", "json"])
         .await?;
     let list: Value = serde_json::from_str(&done.stdout)?;
     let made = list["items"].as_array().context("no list")?;
@@ -255,7 +264,7 @@ async fn what_the_operator_has_not_seen_is_not_renewed() -> Result<()> {
     let tenant = live("cli-certify-digest").await?;
     let dave = dave().await?;
     let keep = [
-        "certify", "acme", "-n", &tenant.ns, "--reason", "Q4", "--keep", "reader",
+        "certify", "acme", "-n", &tenant.ns, "--reason", "Q4", "--keep", "reader", "--yes",
     ];
     cluster.operator.pause()?;
     let changed = json!({"spec": {"ticket": "CHG-4712"}});

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{Partner, api, condition, create, enrolment, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, enrolment, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{OTHER_ENROLMENT, tenant};
@@ -317,15 +317,37 @@ async fn the_end_of_the_agreement_ends_it() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the integration says so of its review; gives the words.
+async fn review_is(tenant: &Tenant<'_>, reason: &str) -> Result<String> {
+    eventually("the integration to say so", LIMIT, || async {
+        let found = api(&tenant.root, "PartnerIntegration", &tenant.ns).get("acme").await?;
+        let review = condition(&serde_json::to_value(found)?, "ReviewCurrent");
+        ensure!(review["reason"] == reason, "{review}");
+        Ok(Some(text(&review["message"])))
+    })
+    .await
+}
+
 async fn an_approval_that_lapses_ends_it_until_it_is_approved_again() -> Result<()> {
     let tenant = tenant("end-lapse").await?;
     tenant.grant("reader", json!({})).await?;
     let end = in_seconds(66);
     tenant.approve("reader", json!({"validUntil": end})).await?;
-    tenant.wait_reason("reader", "Issued").await?;
+    let live = tenant.wait_reason("reader", "Issued").await?;
+    ensure!(live["status"]["nextReviewAt"] == end, "{}", live["status"]);
     let partner = tenant.partner("reader").await?;
+    let message = review_is(&tenant, "DueIn1Day").await?;
+    ensure!(
+        message.contains(&format!("an approval ends at {end}")) && message.contains("approve again"),
+        "{message}"
+    );
     refused_at(&partner, &end).await?;
-    ended(&tenant, &partner, Instant::now(), "ReviewLapsed").await?;
+    ended(&tenant, &partner, Instant::now(), "ApprovalEnded").await?;
+    let message = review_is(&tenant, "Lapsed").await?;
+    ensure!(
+        message.starts_with("ended on a date that its approval set"),
+        "{message}"
+    );
     tenant.approve("reader", json!({})).await?;
     tenant.wait_reason("reader", "Issued").await?;
     Ok(())

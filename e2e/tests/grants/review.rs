@@ -7,12 +7,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{CAROL, LIMIT, Partner, api, condition, create, next_second, text};
+use wayleave_e2e::tenant::{CAROL, LIMIT, Partner, api, condition, create, enrolment, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::cluster;
 
 const READER: &str = "reader";
+const RBAC: &str = "rbac.authorization.k8s.io";
 /// The hand of a clock that is waited for.
 const LATE: SignedDuration = SignedDuration::from_secs(4);
 
@@ -193,6 +194,58 @@ async fn own_review(tenant: &Tenant<'_>, carol: &Client, listed: &Value) -> Resu
     });
     create(carol, "AccessDecision", &tenant.ns, "own", json!({"spec": spec})).await?;
     Ok("own".to_owned())
+}
+
+/// What the decision doesn't name the operator asks about all the same: the right to review in every namespace reached.
+#[tokio::test]
+async fn a_review_counts_only_with_the_right_to_review_wherever_the_grant_reaches() -> Result<()> {
+    let tenant = tenant("review-reach", json!({"interval": "20m", "grace": "10m"})).await?;
+    let (root, other) = (&tenant.root, "review-reach-other");
+    let labels = json!({"metadata": {"labels": {"tenant": tenant.ns}}});
+    create(root, "Namespace", "", other, labels).await?;
+    create(root, "ConfigMap", other, "feed", json!({"data": {"latest": "INV-7"}})).await?;
+    create(root, "RoleBinding", other, "enrolment", enrolment("wayleave-enrolment")).await?;
+    let rules = |verbs: Value, resource: &str| json!({"rules": [{"apiGroups": ["wayleave.dev"], "resources": [resource], "verbs": verbs}]});
+    let group = json!([{"apiGroup": RBAC, "kind": "Group", "name": "security"}]);
+    let bound = |role: &str| json!({"roleRef": {"apiGroup": RBAC, "kind": "Role", "name": role}, "subjects": group});
+    let approving = rules(json!(["approve"]), "accessgrants/approval");
+    create(root, "Role", other, "approving", approving).await?;
+    create(root, "RoleBinding", other, "approving", bound("approving")).await?;
+    let targets = json!({"spec": {"access": {"targetNamespaces": {"matchLabels": {"tenant": tenant.ns}}}}});
+    tenant.patch_as(root, "AccessPolicy", "", &tenant.ns, targets).await?;
+    let rule = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["feed"]}]);
+    let access = json!([{"rules": rule, "namespaces": [tenant.ns, other]}]);
+    let private = json!({"access": access, "credential": {"token": {"delivery": "Private"}}});
+    tenant.grant(READER, private).await?;
+    tenant
+        .approve(READER, json!({"targetNamespaces": [tenant.ns, other]}))
+        .await?;
+    let before = tenant.wait_reason(READER, "Issued").await?;
+
+    next_second().await;
+    let listed = json!([entry(&tenant, READER).await?]);
+    let (unnamed, at) = review(&tenant, listed.clone()).await?;
+    let message = told(&tenant, &unnamed, "NotAllowed").await?;
+    ensure!(
+        message.contains(&format!("may not review in namespace {other}")),
+        "{message}"
+    );
+    let now = tenant.get_grant(READER).await?;
+    ensure!(now["status"]["activeUntil"] == before["status"]["activeUntil"], "{now}");
+
+    // Who named it would not even be let write it; with the right, it counts.
+    let named = json!({"grants": listed, "targetNamespaces": [other]});
+    let refused = tenant.decide("PartnerIntegration", "acme", "Review", named).await;
+    let refused = format!("{:#}", refused.err().context("it was taken")?);
+    ensure!(refused.contains("you lack the verb review"), "{refused}");
+    let reviewing = rules(json!(["review"]), "partnerintegrations/approval");
+    create(root, "Role", other, "reviewing", reviewing).await?;
+    create(root, "RoleBinding", other, "reviewing", bound("reviewing")).await?;
+    let (good, later) = review(&tenant, listed).await?;
+    ensure!(later >= at, "{later}");
+    told(&tenant, &good, "Counted").await?;
+    wait_active_until(&tenant, later + SignedDuration::from_mins(30)).await?;
+    Ok(())
 }
 
 /// Reads until an instant: the partner is answered all along.

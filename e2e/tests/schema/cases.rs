@@ -27,6 +27,7 @@ spec:
   email: payments@corp.example
   usernames: ["anna@corp.example"]
   active: true
+  until: "2035-12-31T00:00:00Z"
 "#,
     r#"
 apiVersion: wayleave.dev/v1alpha1
@@ -851,6 +852,24 @@ pub fn changes() -> Vec<(&'static str, &'static str, Value, Option<&'static str>
             "AccessOwner",
             "payments-business",
             json!({"spec": {"displayName": "Renamed"}}),
+            None,
+        ),
+        (
+            "AccessOwner",
+            "payments-business",
+            json!({"spec": {"until": "2034-12-31T00:00:00Z"}}),
+            None,
+        ),
+        (
+            "AccessOwner",
+            "payments-business",
+            json!({"spec": {"until": "2035-12-31"}}),
+            Some("must be an instant in RFC 3339"),
+        ),
+        (
+            "AccessOwner",
+            "payments-business",
+            json!({"spec": {"until": null}}),
             None,
         ),
         (

@@ -12,7 +12,7 @@ const TABLES: [(&str, &str, &str, &str); 6] = [
     (
         "wlp",
         "PartnerIntegration",
-        "NAME READY REASON PARTNER OWNERS GRANTS ENDS AGE",
+        "NAME READY REASON PARTNER OWNERS GRANTS REVIEW ENDS AGE",
         "CLASS AGREEMENT PURPOSE",
     ),
     (
@@ -28,7 +28,7 @@ const TABLES: [(&str, &str, &str, &str); 6] = [
         "WORDS",
     ),
     ("wlpol", "AccessPolicy", "NAME CLASSIFICATIONS ROLES DURATION AGE", ""),
-    ("wlo", "AccessOwner", "NAME ACTIVE DISPLAYNAME AGE", "EMAIL"),
+    ("wlo", "AccessOwner", "NAME ACTIVE UNTIL DISPLAYNAME AGE", "EMAIL"),
     ("wlr", "AccessRecord", "NAME PARTNER NAMESPACE GRANT AGE", ""),
 ];
 

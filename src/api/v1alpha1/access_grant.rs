@@ -47,7 +47,7 @@ pub struct AccessGrantSpec {
     /// The user who asks for it, as `kubectl auth whoami` shows it: you. Stamped when left out on Kubernetes 1.36 and newer; checked everywhere. Never counts as an approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Principal>,
-    /// Everybody else who changed what an approval covers, at most 20; leave it out of a new object. None of them counts as an approver.
+    /// Everybody else who changed what an approval covers, at most 20. Leave it out of a new object; a delegate, who writes for somebody else, names itself there, and nobody else (on Kubernetes 1.36 and newer that is stamped when left out). None of them counts as an approver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub contributors: Vec<Principal>,

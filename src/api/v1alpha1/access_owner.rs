@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{Email, Line, Principal, scalar::is_distinct};
+use super::{Email, Instant, Line, Principal, scalar::is_distinct};
 
 /// A person or team who can be accountable for partner access.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -13,9 +13,10 @@ use super::{Email, Line, Principal, scalar::is_distinct};
     kind = "AccessOwner",
     shortname = "wlo",
     category = "wayleave",
-    doc = "A person or team who can be accountable for partner access. Deleting it, or setting active to false, is owner removal: every grant that rests on it ends.",
+    doc = "A person or team who can be accountable for partner access. Deleting it, setting active to false, or the day it names in until, is owner removal: every grant that rests on it ends.",
     selectable = ".spec.active",
     printcolumn(name = "Active", type_ = "boolean", json_path = ".spec.active"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.until"),
     printcolumn(name = "DisplayName", type_ = "string", json_path = ".spec.displayName"),
     printcolumn(name = "Email", type_ = "string", json_path = ".spec.email", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -35,4 +36,8 @@ pub struct AccessOwnerSpec {
     /// Whether the owner can be accountable. False is owner removal: all access that rests on the owner ends. It is for good: somebody who returns is a new object.
     #[x_kube(validation = Rule::new("oldSelf || !self").message("active can't go from false back to true: create another AccessOwner"))]
     pub active: bool,
+    /// When this person leaves: from then on as if active were false. It may be moved or taken back before; what has passed is
+    /// for good, and somebody who returns is a new object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Instant>,
 }

@@ -63,6 +63,10 @@ pub struct AccessGrantStatus {
     /// When an owner was last found removed; only approvals made after it count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_removed_at: Option<Instant>,
+    /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 36)))]
+    pub departed_owners: Vec<String>,
     /// The policies under which the grant is permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_POLICIES), inner(length(max = 63)))]
@@ -91,7 +95,7 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MOST_ASKED))]
     pub last_handled_rotate_at: Option<String>,
-    /// When the approvals that the access rests on are to be reviewed; after the integration's grace they lapse.
+    /// When the approvals that the access rests on are to be reviewed (after the integration's grace they lapse), or the date that an approval set itself: then endsBecause is ApprovalEnded, and only a new approval helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_review_at: Option<Instant>,
     /// The earliest known end of the access.
@@ -149,7 +153,7 @@ pub struct CountedApproval {
     #[serde(rename = "ownerUIDs")]
     #[schemars(length(max = 2), inner(length(max = 64)))]
     pub owner_uids: Vec<String>,
-    /// When its next review is due; later edits can only shorten it.
+    /// When its next review is due, at the latest the date that it set itself; later edits can only shorten it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review_due: Option<Instant>,
     /// The Reviews that renewed it, the latest 8 by time.

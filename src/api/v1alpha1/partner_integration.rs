@@ -62,7 +62,7 @@ pub struct PartnerIntegrationSpec {
     /// The user who asks for it, as `kubectl auth whoami` shows it: you. Stamped when left out on Kubernetes 1.36 and newer; checked everywhere. Never counts as an approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Principal>,
-    /// Everybody else who changed what an approval covers, at most 20; leave it out of a new object. None of them counts as an approver.
+    /// Everybody else who changed what an approval covers, at most 20. Leave it out of a new object; a delegate, who writes for somebody else, names itself there, and nobody else (on Kubernetes 1.36 and newer that is stamped when left out). None of them counts as an approver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub contributors: Vec<Principal>,
@@ -133,12 +133,33 @@ pub struct PartnerIntegrationStatus {
     /// Its AccessGrants.
     #[serde(default)]
     pub grants: GrantCount,
+    /// Owners who leave within 30 days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub leaving: Vec<LeavingOwner>,
+    /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 36)))]
+    pub departed_owners: Vec<String>,
     /// The earliest review due of its active grants; absent where nothing is to be reviewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_review_at: Option<Instant>,
     /// For tables: owners and grants in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<IntegrationSummary>,
+}
+
+/// An owner who leaves soon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeavingOwner {
+    /// Name of the AccessOwner.
+    #[schemars(length(max = 63))]
+    pub owner: String,
+    /// When.
+    pub until: Instant,
+    /// Within how many days: 30, 14, 7 or 1.
+    pub within_days: i64,
 }
 
 /// How many AccessGrants hang on an integration.

@@ -8,11 +8,11 @@ use kube::Api;
 use super::digest::of_files;
 use super::namespaces::Namespaces;
 use super::{decide, documents, grant, sound, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, Principal, SubjectKind};
+use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, SubjectKind};
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
 use crate::cli::world::integration_key;
-use crate::cli::{Io, Session, output};
+use crate::cli::{Io, Session, carried, output};
 
 /// What is to be approved.
 struct Subject {
@@ -155,21 +155,8 @@ async fn subject(
             at.1
         );
         let (mut proposal, computed) = of_files(session, &found, &coming, Some(grant), &BTreeMap::new()).await?;
-        // Files need not say who asked; who asked for what stands there has a part in what replaces it.
-        let (spec, standing) = (&mut coming.spec, &grant.spec);
-        asked_by(
-            &mut spec.requested_by,
-            &mut spec.contributors,
-            &standing.requested_by,
-            &standing.contributors,
-        );
-        let (spec, standing) = (&mut proposal.spec, &integration.spec);
-        asked_by(
-            &mut spec.requested_by,
-            &mut spec.contributors,
-            &standing.requested_by,
-            &standing.contributors,
-        );
+        carried::asked_for_grant(&mut coming, grant);
+        carried::asked_for_integration(&mut proposal, integration);
         if let Some(digest) = args.digest.as_ref().filter(|digest| **digest != computed.digest) {
             bail!(
                 "not approved: what the files hold has the digest {}, --digest is {digest}",
@@ -197,23 +184,6 @@ async fn subject(
             shown: Some((integration.clone(), grant.clone())),
             proposed: None,
         }),
-    }
-}
-
-/// Adds who asked for what stands there, and who changed it.
-fn asked_by(
-    requested_by: &mut Option<Principal>,
-    contributors: &mut Vec<Principal>,
-    before: &Option<Principal>,
-    others: &[Principal],
-) {
-    if requested_by.is_none() {
-        requested_by.clone_from(before);
-    }
-    for other in others {
-        if !contributors.contains(other) {
-            contributors.push(other.clone());
-        }
     }
 }
 

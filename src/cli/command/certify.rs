@@ -5,7 +5,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use super::namespaces::Namespaces;
-use super::{Caller, create, created, who_am_i};
+use super::{Caller, create, created, text_of, who_am_i};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
 };
@@ -55,10 +55,7 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     if args.dry_run {
         return write_all(io, session.output, &decisions.concat(), true);
     }
-    let number: usize = decisions.iter().map(Vec::len).sum();
-    if !args.yes && io.confirm(&format!("write {number} decisions as {}?", user.name))? == Some(false) {
-        bail!("not certified");
-    }
+    confirm(args, &decisions.concat(), &user, io)?;
     let (mut made, mut failures) = (Vec::new(), Vec::new());
     for ((_, seen, picked), decisions) in chosen.iter().zip(&decisions) {
         let outcome = write_one(session, seen, picked, decisions, &user, &mut namespaces, &mut made, io).await;
@@ -78,10 +75,23 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     }
 }
 
+/// Asks whether to write. Where nobody can be asked, what only takes access away is written; to renew takes `--yes`.
+fn confirm(args: &Certify, decisions: &[AccessDecision], user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
+    if args.yes {
+        return Ok(());
+    }
+    let renews = decisions.iter().any(|it| it.spec.decision == Decision::Review);
+    match io.confirm(&format!("write {} decisions as {}?", decisions.len(), user.name))? {
+        Some(true) => Ok(()),
+        Some(false) => bail!("not certified"),
+        None if renews => bail!("not certified: there is no terminal to ask on; give --yes"),
+        None => Ok(()),
+    }
+}
+
 fn wishes(args: &Certify) -> anyhow::Result<Vec<Wish>> {
     if let Some(path) = &args.from_file {
-        let place = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {place}"))?;
+        let (place, text) = text_of(path)?;
         return campaign(&text).map_err(|fault| anyhow!("{place}: {fault}"));
     }
     let wish = Wish {
@@ -417,6 +427,53 @@ mod tests {
         let wish = wish.unwrap();
         assert_eq!((wish.keep, wish.revoke), (vec!["b".to_owned()], vec!["a".to_owned()]));
         assert!(said.contains("note: c is left as it is: it lapsed"), "{said}");
+    }
+
+    #[test]
+    fn nothing_is_renewed_unasked_and_to_revoke_needs_no_answer() {
+        let confirmed = |words: &[&str], answers: Option<&str>| {
+            let args = args(words);
+            let (wish, _) = chosen(words, None);
+            let (wish, seen) = (wish.unwrap(), seen());
+            let picked = seen.pick(&wish).unwrap_or_else(|faults| panic!("{faults:?}"));
+            let user = Caller {
+                name: "dave".to_owned(),
+                groups: Vec::new(),
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut answers = answers.map(str::as_bytes);
+            let mut io = Io {
+                out: &mut out,
+                err: &mut err,
+                answers: answers.as_mut().map(|answers| answers as &mut dyn std::io::BufRead),
+                now: jiff::Timestamp::UNIX_EPOCH,
+            };
+            let decisions = drafted(&args, &wish, &seen, &picked, &user, &[], &io);
+            let confirmed = confirm(&args, &decisions, &user, &mut io);
+            confirmed.map_err(|error| error.to_string())
+        };
+        let refusal = Err("not certified: there is no terminal to ask on; give --yes".to_owned());
+        assert_eq!(confirmed(&["--keep-all"], None), refusal);
+        assert_eq!(confirmed(&["--keep", "a", "--revoke", "b"], None), refusal);
+        assert_eq!(confirmed(&["--keep-all", "--yes"], None), Ok(()));
+        assert_eq!(confirmed(&["--revoke", "b"], None), Ok(()));
+        assert_eq!(confirmed(&["--keep-all"], Some("y\n")), Ok(()));
+        assert_eq!(
+            confirmed(&["--revoke", "b", "--keep", "a"], Some("\n")),
+            Err("not certified".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_campaign_is_read_no_further_than_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.yaml");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let mut args = args(&[]);
+        args.from_file = Some(path);
+        let fault = wishes(&args).unwrap_err().to_string();
+        assert!(fault.contains("larger than 16777216 bytes"), "{fault}");
     }
 
     #[test]

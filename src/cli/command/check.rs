@@ -58,20 +58,10 @@ pub async fn run(args: &Check, io: &mut Io<'_>, session: &Session) -> anyhow::Re
     for namespace in &namespaces {
         reader.namespace_wide(&mut there, namespace).await?;
     }
-    // What the operator said of those grants that exist goes on with what is to come of them.
-    for (key, grant) in there.grants {
-        match world.grants.get_mut(&key) {
-            Some(coming) => {
-                coming.metadata.uid = grant.metadata.uid;
-                coming.metadata.creation_timestamp = grant.metadata.creation_timestamp;
-                coming.metadata.generation = grant.metadata.generation;
-                coming.status = grant.status;
-            }
-            None => drop(world.grants.insert(key, grant)),
-        }
-    }
-    world.decisions = there.decisions;
-    world.gaps.extend(there.gaps);
+    reader
+        .standing_integrations(&mut there, found.integrations.keys())
+        .await?;
+    world.goes_on_with(there);
     for grant in found.grants.values() {
         reader.of_grant(&mut world, grant).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -23,8 +23,10 @@ pub mod explain;
 pub mod kubeconfig;
 pub mod list;
 mod namespaces;
+pub mod owner;
 pub mod revoke;
 pub mod rotate;
+pub mod stop;
 pub mod version;
 
 /// HTTP status of a forbidden request.
@@ -48,26 +50,31 @@ async fn grant(session: &Session, name: &str) -> anyhow::Result<AccessGrant> {
 fn documents(files: &[PathBuf], namespace: &str) -> anyhow::Result<Documents> {
     let mut documents = Documents::default();
     for path in files {
-        let is_stdin = path.as_os_str() == "-";
-        let (shown, mut reader): (String, Box<dyn Read>) = if is_stdin {
-            ("standard input".to_owned(), Box::new(std::io::stdin()))
-        } else {
-            let shown = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("opening {shown}"))?;
-            (shown, Box::new(file))
-        };
-        let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
-        let mut bytes = Vec::new();
-        reader
-            .by_ref()
-            .take(most + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("reading {shown}"))?;
-        ensure!(bytes.len() <= MOST_BYTES, "{shown}: larger than {MOST_BYTES} bytes");
-        let text = String::from_utf8(bytes).with_context(|| format!("{shown}: not UTF-8"))?;
+        let (shown, text) = text_of(path)?;
         documents.read(&shown, &text, namespace);
     }
     Ok(documents)
+}
+
+/// How a file is called, and its text; `-` is standard input. What is too large is not read to its end.
+fn text_of(path: &Path) -> anyhow::Result<(String, String)> {
+    let (shown, mut reader): (String, Box<dyn Read>) = if path.as_os_str() == "-" {
+        ("standard input".to_owned(), Box::new(std::io::stdin()))
+    } else {
+        let shown = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("opening {shown}"))?;
+        (shown, Box::new(file))
+    };
+    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    reader
+        .by_ref()
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("reading {shown}"))?;
+    ensure!(bytes.len() <= MOST_BYTES, "{shown}: larger than {MOST_BYTES} bytes");
+    let text = String::from_utf8(bytes).with_context(|| format!("{shown}: not UTF-8"))?;
+    Ok((shown, text))
 }
 
 /// Refuses files in which something is wrong, after all of it was told.

@@ -212,16 +212,16 @@ fn term_of(approval: &CountedApproval) -> Term {
     }
 }
 
-/// A review is due an interval after `at`, or when the last one says, and the grace goes on from there; the approval's own date
-/// bounds it, and so does the review's.
+/// A review is due an interval after `at`, and the grace goes on from there. The approval's own date bounds both, and so does
+/// the review's: what ends on it must be spoken of ahead of it.
 fn term(integration: &PartnerIntegration, at: Instant, approval: Option<Instant>, review: Option<Instant>) -> Term {
     let interval = integration.spec.review.interval.as_seconds();
     let grace = integration.spec.review.grace.map_or(0, |grace| grace.as_seconds());
     let due = at.plus(interval);
-    let ends = [approval, review].into_iter().flatten();
+    let ends = || [approval, review].into_iter().flatten();
     Term {
-        review_due: review.map_or(due, |until| due.min(until)),
-        valid_until: ends.fold(due.plus(grace), Instant::min),
+        review_due: ends().fold(due, Instant::min),
+        valid_until: ends().fold(due.plus(grace), Instant::min),
     }
 }
 

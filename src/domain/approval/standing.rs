@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::review::{self, ReviewOutcome};
 use super::{counted, lines};
 use crate::api::conditions::counted as words;
@@ -61,6 +63,8 @@ pub struct Standing {
     pub in_force_until: Option<Instant>,
     /// Enough approvals counted, but they are no longer in force.
     pub lapsed: bool,
+    /// The date on which they end, or ended, where an approval set it itself: no review goes past it.
+    pub own_end: Option<Instant>,
     /// The Deny that stands, and what it said.
     pub denied: Option<Negative>,
     /// The Revoke that stands, and what it said.
@@ -161,8 +165,13 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let due = |approval: &CountedApproval| approval.review_due.unwrap_or(approval.valid_until);
     standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners, end);
     standing.review_due = lines::met_until(question.lines, &in_force, question.owners, due);
-    standing.lapsed = standing.in_force_until.is_none()
-        && lines::met_until(question.lines, &standing.counted, question.owners, end).is_some();
+    let lapsed_at = match standing.in_force_until {
+        None => lines::met_until(question.lines, &standing.counted, question.owners, end),
+        Some(_) => None,
+    };
+    standing.lapsed = lapsed_at.is_some();
+    let ends_at = standing.in_force_until.or(lapsed_at);
+    standing.own_end = ends_at.filter(|end| is_set_by_an_approval(*end, &standing.counted, &decisions));
     let enough = if question.lines.is_empty() {
         !standing.counted.is_empty()
     } else {
@@ -179,6 +188,13 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let conditions = counted::conditions(question.now, &decisions, &standing, &objections);
     standing.conditions = conditions;
     standing
+}
+
+/// Whether an approval that counts ends then by its own date.
+fn is_set_by_an_approval(end: Instant, counted: &[CountedApproval], decisions: &[&AccessDecision]) -> bool {
+    let own = |approval: &CountedApproval| decisions.iter().find(|decision| uid(decision) == approval.uid);
+    let mut ending = counted.iter().filter(|approval| approval.valid_until == end);
+    ending.any(|approval| own(approval).is_some_and(|decision| decision.spec.valid_until == Some(end)))
 }
 
 enum Weight {
@@ -270,8 +286,12 @@ fn weigh(
     if !proofs.held_at(written_at(decision)) {
         return Weight::DoesNotCount(unchecked());
     }
+    if let Some(objection) = unchecked_request(question, proofs) {
+        return Weight::DoesNotCount(objection);
+    }
     // Counted without them it would be void as soon as they are seen: a watch of owners may lag behind that of decisions.
-    let missing = ownership::missing(question.integration, question.owners);
+    let departed = &question.previous.departed_owners;
+    let missing = ownership::missing(question.integration, question.owners, departed, question.now);
     if !missing.is_empty() {
         return no(words::OWNER_MISSING, missing.join("; "));
     }
@@ -300,6 +320,29 @@ fn weigh(
             reviews_forgotten: None,
         })),
     }
+}
+
+/// Why nothing can be approved that nobody checked: whoever asked may stand there under another name.
+fn unchecked_request(question: &Question<'_>, proofs: &Proofs) -> Option<Objection> {
+    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| Instant::new(time.0));
+    let written = [
+        ("the AccessGrant was created", created(&question.grant.metadata)),
+        (
+            "its PartnerIntegration was created",
+            created(&question.integration.metadata),
+        ),
+        ("what it approves was written", question.previous.digest_since),
+    ];
+    let unchecked = written
+        .into_iter()
+        .find(|(_, at)| at.is_some_and(|at| !proofs.held_at(at)));
+    unchecked.map(|(what, at)| {
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let words = format!(
+            "{what}{at}, while the admission policies were not seen to hold, so that nobody checked who asked: it has to be written anew"
+        );
+        Objection::new(words::UNCHECKED, words)
+    })
 }
 
 /// Why a decision does not count that nobody checked.

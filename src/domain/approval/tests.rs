@@ -485,6 +485,8 @@ fn more_approvals_than_are_kept_are_told_so() {
 #[test]
 fn what_nobody_checked_counts_only_if_it_was_counted_before() {
     let mut case = Case::sound();
+    case.grant.metadata.creation_timestamp = None;
+    case.integration.metadata.creation_timestamp = None;
     let counted = case.ask().counted;
     case.proofs = Proofs::since(at("2026-12-01T00:00:01Z"));
     assert!(case.why().contains("nobody checked"), "{}", case.why());
@@ -492,5 +494,38 @@ fn what_nobody_checked_counts_only_if_it_was_counted_before() {
     assert!(case.counts(), "it was checked in its time");
     case.previous.approvals = Vec::new();
     case.proofs = Proofs::since(at("2026-12-01T00:00:00Z"));
+    assert!(case.counts());
+}
+
+#[test]
+fn a_request_that_nobody_checked_can_not_be_approved() {
+    let mut case = Case::sound();
+    case.proofs = Proofs::since(at("2026-11-30T00:00:00Z"));
+    let stamp = |text: &str| {
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            at(text).timestamp(),
+        ))
+    };
+    case.grant.metadata.creation_timestamp = stamp("2026-11-30T12:00:00Z");
+    case.integration.metadata.creation_timestamp = stamp("2026-11-30T12:00:00Z");
+    case.previous.digest_since = Some(at("2026-11-30T12:00:00Z"));
+    assert!(case.counts());
+    let early = "2026-11-29T00:00:00Z";
+    case.grant.metadata.creation_timestamp = stamp(early);
+    assert!(
+        case.why().contains("the AccessGrant was created at 2026-11-29"),
+        "{}",
+        case.why()
+    );
+    case.grant.metadata.creation_timestamp = stamp("2026-11-30T12:00:00Z");
+    case.integration.metadata.creation_timestamp = stamp(early);
+    assert!(case.why().contains("its PartnerIntegration was created"));
+    case.integration.metadata.creation_timestamp = stamp("2026-11-30T12:00:00Z");
+    case.previous.digest_since = Some(at(early));
+    assert!(case.why().contains("what it approves was written"));
+    // What was counted once was checked in its time.
+    case.previous.digest_since = None;
+    case.previous.approvals = case.ask().counted;
+    case.previous.digest_since = Some(at(early));
     assert!(case.counts());
 }

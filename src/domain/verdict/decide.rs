@@ -1,18 +1,18 @@
-//! Gathers every reason against access, and the earliest end.
+//! Gathers every reason against access.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Access, Facts, Kept, Verdict};
+use super::growth::grown;
+use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, OnRoleGrowth, PartnerIntegration,
-    ReplacedDigest, ResolvedClusterRole,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, PartnerIntegration, ReplacedDigest,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::digest;
 use crate::domain::policy::{self, Outcome, Request, Terms};
-use crate::domain::{lifetime, ownership, permission};
+use crate::domain::{elsewhere, lifetime, ownership};
 
 /// The most replaced digests that status keeps.
 const MOST_REPLACED: usize = 16;
@@ -37,7 +37,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             Reason::IntegrationMissing,
             format!("PartnerIntegration {name} does not exist here, is being deleted or can't be read: apply it in this namespace"),
         ));
-        remember_removal(facts, &[], &mut status);
+        removal::remember_removal(facts, None, &[], &mut status);
         let approved = Desired::new(
             types::APPROVED,
             "Unknown",
@@ -51,8 +51,9 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         return inactive(facts, against, approved, status, None, standing);
     };
 
-    let missing = ownership::missing(integration, facts.owners);
-    remember_removal(facts, &missing, &mut status);
+    removal::remember_departed(facts, integration, &mut status);
+    let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
+    removal::remember_removal(facts, Some(integration), &missing, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
     let mut closed = BTreeSet::new();
@@ -90,7 +91,6 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .iter()
         .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
     status.approvals = standing.counted.clone();
-    status.next_review_at = standing.review_due;
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
@@ -101,7 +101,10 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     against.extend(standing_against(&standing, is_approved));
     against.extend(plain_reasons(facts, integration, &closed));
 
-    let (until, ends_because) = earliest_end(facts, integration, approved_until);
+    let (until, ends_because) = ends::earliest(facts, integration, &standing);
+    // An approval's own date ends nothing that has ended by then.
+    let is_moot = standing.own_end == standing.review_due && ends_because != Reason::ApprovalEnded;
+    status.next_review_at = standing.review_due.filter(|_| !is_moot);
     let hard_expiry = terms
         .as_ref()
         .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
@@ -113,7 +116,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     if !is_live && against.is_empty() {
         let lifetime = facts.grant.token().lifetime.as_seconds();
         if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
-            against.push((Reason::TooShort, too_short(facts.now, until)));
+            against.push((Reason::TooShort, ends::too_short(facts.now, until)));
         }
         against.extend(other_rights(facts, terms.as_ref()));
         against.extend(hold.clone());
@@ -132,7 +135,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             hold,
         },
         reason: Reason::Issued,
-        message: format!("access is in place until {until}, {}", when(ends_because)),
+        message: format!("access is in place until {until}, {}", ends::when(ends_because)),
         against,
         approved,
         kept: Kept { status },
@@ -141,7 +144,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
-        next_change: next_change(facts, Some(integration), approved_until),
+        next_change: ends::next_change(facts, Some(integration), approved_until),
     }
 }
 
@@ -170,14 +173,7 @@ fn inactive(
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
-        next_change: next_change(facts, facts.integration, standing.in_force_until),
-    }
-}
-
-/// An owner who goes takes the approvals along, for good.
-fn remember_removal(facts: &Facts<'_>, missing: &[String], status: &mut AccessGrantStatus) {
-    if !missing.is_empty() && !status.approvals.is_empty() {
-        status.owner_removed_at = Some(facts.now);
+        next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
     }
 }
 
@@ -262,65 +258,6 @@ fn weigh(
     })
 }
 
-/// Keeps what the ClusterRoles held when they were approved, and compares.
-fn grown(
-    facts: &Facts<'_>,
-    terms: Option<&Terms>,
-    status: &mut AccessGrantStatus,
-    is_approved: bool,
-    renewed: bool,
-) -> Vec<(Reason, String)> {
-    let mut names: Vec<&str> = facts
-        .grant
-        .spec
-        .access
-        .iter()
-        .filter_map(|entry| entry.cluster_role_ref.as_ref())
-        .map(|role| role.name.as_ref())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let now = names.iter().filter_map(|name| {
-        let rules = facts.cluster_roles.get(*name)?.clone();
-        Some(ResolvedClusterRole {
-            cluster_role: (*name).to_owned(),
-            rules,
-        })
-    });
-    let now: Vec<ResolvedClusterRole> = now.collect();
-    let covers_all = names
-        .iter()
-        .all(|name| status.resolved_rules.iter().any(|kept| kept.cluster_role == *name));
-    if !is_approved {
-        return Vec::new();
-    }
-    if renewed || !covers_all {
-        status.resolved_rules = now;
-        return Vec::new();
-    }
-    status
-        .resolved_rules
-        .retain(|kept| names.contains(&kept.cluster_role.as_str()));
-    if terms.is_some_and(|terms| terms.on_role_growth == OnRoleGrowth::Report) {
-        return Vec::new();
-    }
-    let found = now.iter().filter_map(|role| {
-        let kept = status
-            .resolved_rules
-            .iter()
-            .find(|kept| kept.cluster_role == role.cluster_role)?;
-        let more = permission::growth(&kept.rules, &role.rules);
-        let name = &role.cluster_role;
-        (!more.is_empty()).then(|| {
-            (
-                Reason::RoleGrew,
-                format!("ClusterRole {name} holds more than was approved: {more}; approve again, or shrink it"),
-            )
-        })
-    });
-    found.collect()
-}
-
 fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, String)> {
     let mut against = Vec::new();
     if let Some(revoked) = &standing.revoked {
@@ -332,7 +269,15 @@ fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, Stri
     if let Some(denied) = &standing.denied {
         against.push((Reason::Denied, format!("denied at {} ({})", denied.at, denied.words)));
     }
-    if !is_approved && standing.lapsed {
+    if let Some(end) = standing.own_end.filter(|_| !is_approved) {
+        against.push((
+            Reason::ApprovalEnded,
+            format!(
+                "the approval ended at {end}, a date that it set itself, so that no review renews it: approve again ({} asked for)",
+                standing.asked_for
+            ),
+        ));
+    } else if !is_approved && standing.lapsed {
         against.push((
             Reason::ReviewLapsed,
             format!("the approval lapsed: {} asked for", standing.asked_for),
@@ -426,59 +371,7 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.
 fn other_rights(facts: &Facts<'_>, terms: Option<&Terms>) -> Option<(Reason, String)> {
     let (words, policy) = (facts.other_rights?, terms?.refuses_other_rights.as_ref()?);
-    let refusal = format!("{words} (policy {policy}: access.onOtherRights is Refuse)");
-    Some((Reason::NotPermitted, refusal))
-}
-
-fn too_short(now: Instant, until: Instant) -> String {
-    let left = until.seconds_since(now);
-    format!(
-        "{left} s are left until {until}; a credential that ends by itself needs {} s: prolong it, or let the policy prefer hard expiry (limits.hardExpiry: Preferred; at least {} s)",
-        lifetime::SHORTEST + lifetime::FADE + 2,
-        lifetime::NO_ISSUE + 1
-    )
-}
-
-/// The earliest of all ends that are known, and which it is.
-fn earliest_end(
-    facts: &Facts<'_>,
-    integration: &PartnerIntegration,
-    approved_until: Option<Instant>,
-) -> (Instant, Reason) {
-    let ends = [
-        Some((facts.grant.spec.expires_at, Reason::Expired)),
-        integration
-            .spec
-            .agreement
-            .ends_at
-            .map(|end| (end, Reason::AgreementEnded)),
-        approved_until.map(|end| (end, Reason::ReviewLapsed)),
-    ];
-    let earliest = ends.into_iter().flatten().min_by_key(|(end, _)| *end);
-    earliest.unwrap_or((facts.grant.spec.expires_at, Reason::Expired))
-}
-
-/// What happens at the earliest end, in words.
-fn when(ends_because: Reason) -> &'static str {
-    match ends_because {
-        Reason::AgreementEnded => "when the agreement ends",
-        Reason::ReviewLapsed => "when the approval lapses",
-        _ => "when the grant expires",
-    }
-}
-
-fn next_change(
-    facts: &Facts<'_>,
-    integration: Option<&PartnerIntegration>,
-    approved_until: Option<Instant>,
-) -> Option<Instant> {
-    let spec = &facts.grant.spec;
-    let agreement = integration.and_then(|integration| integration.spec.agreement.ends_at);
-    [Some(spec.expires_at), spec.starts_at, agreement, approved_until]
-        .into_iter()
-        .flatten()
-        .filter(|instant| *instant > facts.now)
-        .min()
+    Some((Reason::NotPermitted, elsewhere::refusal(words, policy)))
 }
 
 fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
@@ -498,6 +391,12 @@ fn approved_condition(standing: &Standing, self_service: bool) -> Desired {
             "True",
             "Approved",
             format!("approved by {} until {until}", by.join(", ")),
+        )
+    } else if let Some(end) = standing.own_end {
+        (
+            "False",
+            Reason::ApprovalEnded.as_str(),
+            format!("the approval ended at {end}, a date that it set itself: approve again"),
         )
     } else if standing.lapsed {
         (

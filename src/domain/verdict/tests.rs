@@ -10,12 +10,13 @@ use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, MOST_POLICIES,
-    OnOtherRights, PartnerIntegration, ResolvedRule,
+    OnOtherRights, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy};
+use crate::domain::lifetime;
 use crate::domain::ownership::Owners;
 
 struct Case {
@@ -158,8 +159,35 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
     };
     assert_eq!(
         (until, ends_because),
-        (at("2027-01-01T00:00:00Z"), Reason::ReviewLapsed)
+        (at("2027-01-01T00:00:00Z"), Reason::ApprovalEnded)
     );
+}
+
+#[test]
+fn an_approval_that_ends_by_its_own_date_is_announced_for_that_day_and_told_from_a_review_that_lapsed() {
+    let end = at("2027-01-01T00:00:00Z");
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(end);
+    let verdict = case.ask();
+    assert_eq!(verdict.kept.status.next_review_at, Some(end));
+    assert!(verdict.message.ends_with("by its own date"), "{}", verdict.message);
+    case.now = end;
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::ApprovalEnded);
+    for message in [&verdict.message, &verdict.approved.message] {
+        assert!(
+            message.contains("2027-01-01T00:00:00Z, a date that it set itself"),
+            "{message}"
+        );
+        assert!(message.contains("approve again"), "{message}");
+    }
+    // What ends before it or with it needs no word of it.
+    let mut case = Case::sound();
+    case.decisions[0].spec.valid_until = Some(case.grant.spec.expires_at);
+    let verdict = case.ask();
+    assert_eq!(verdict.kept.status.ends_because.as_deref(), Some("Expired"));
+    assert_eq!(verdict.kept.status.next_review_at, None);
+    assert!(Case::sound().ask().kept.status.next_review_at.is_some());
 }
 
 #[rstest]
@@ -168,6 +196,7 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
 #[case::denied(Reason::Denied, |c: &mut Case| c.decisions.push(decision("no", "Deny", "erin", "sha256:0", "2026-12-01T01:00:00Z")))]
 #[case::owner_gone(Reason::OwnerRemoved, |c: &mut Case| { c.owners.pop(); })]
 #[case::owner_inactive(Reason::OwnerRemoved, |c: &mut Case| c.owners[0].spec.active = false)]
+#[case::owner_left(Reason::OwnerRemoved, |c: &mut Case| c.owners[1].spec.until = Some(c.now))]
 #[case::integration_gone(Reason::IntegrationMissing, |c: &mut Case| c.integration = None)]
 #[case::integration_going(Reason::IntegrationMissing, |c: &mut Case| c.integration().metadata.deletion_timestamp = c.grant.metadata.creation_timestamp.clone())]
 #[case::agreement_ended(Reason::AgreementEnded, |c: &mut Case| c.now = at("2027-06-30T00:00:00Z"))]
@@ -179,7 +208,8 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
 #[case::no_policy(Reason::NotPermitted, |c: &mut Case| c.policies.clear())]
 #[case::class_too_high(Reason::NotPermitted, |c: &mut Case| { c.namespace().labels.insert(LABEL_CLASSIFICATION.to_owned(), "Restricted".to_owned()); })]
 #[case::too_many(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.limits.active_grants_per_integration = Some(2); c.earlier_siblings = 2; })]
-#[case::lapsed(Reason::ReviewLapsed, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
+#[case::lapsed(Reason::ReviewLapsed, |c: &mut Case| { c.integration().spec.review.interval = "1h".parse().unwrap(); c.integration().spec.review.grace = None; })]
+#[case::approval_ended(Reason::ApprovalEnded, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
 #[case::unapproved(Reason::AwaitingApproval, |c: &mut Case| c.decisions.clear())]
 #[case::changed(Reason::AwaitingApproval, |c: &mut Case| c.grant.spec.ticket = Some("CHG-2".into()))]
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
@@ -278,6 +308,86 @@ fn a_removed_owner_takes_the_approvals_along_for_good() {
 }
 
 #[test]
+fn an_owner_who_leaves_ends_it_on_that_day_and_does_not_return_as_the_same_object() {
+    let mut case = Case::sound();
+    let leave = at("2026-12-10T00:00:00Z");
+    case.owners[1].spec.until = Some(leave);
+    let verdict = case.settle();
+    let Access::Active {
+        until, ends_because, ..
+    } = verdict.access
+    else {
+        panic!("inactive")
+    };
+    assert_eq!((until, ends_because), (leave, Reason::OwnerRemoved));
+    assert_eq!(verdict.next_change, Some(leave));
+    assert!(verdict.message.ends_with("when an owner leaves"), "{}", verdict.message);
+    case.owners[1].spec.until = Some(at("2026-12-20T00:00:00Z"));
+    assert_eq!(case.settle().reason, Reason::Issued, "moved in time");
+    case.now = at("2026-12-20T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::OwnerRemoved);
+
+    case.owners[1].spec.until = Some(at("2027-12-01T00:00:00Z"));
+    case.approve("two", "2026-12-20T00:00:01Z");
+    case.now = at("2026-12-21T00:00:00Z");
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::OwnerRemoved, "moved when it had passed");
+    assert!(verdict.message.contains("bob had left"), "{}", verdict.message);
+    case.owners[1].metadata.uid = Some("uid-of-another-bob".to_owned());
+    case.owners[1].metadata.creation_timestamp = case.grant.metadata.creation_timestamp.clone();
+    case.decisions
+        .retain(|decision| decision.metadata.name.as_deref() != Some("two"));
+    assert_eq!(
+        case.settle().reason,
+        Reason::AwaitingApproval,
+        "a new object, and no fresh approval"
+    );
+    case.approve("three", "2026-12-21T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn an_approval_made_while_an_owner_is_gone_never_counts() {
+    let mut case = Case::sound();
+    case.owners[1].spec.active = false;
+    case.settle();
+    assert_eq!(case.settle(), case.ask(), "nothing is written again and again");
+    // Bob is made anew in the second of an approval that was made before.
+    case.now = at("2026-12-03T00:00:00Z");
+    case.approve("two", "2026-12-03T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::OwnerRemoved);
+    let mut anew = owner("bob");
+    anew.metadata.uid = Some("uid-of-another-bob".to_owned());
+    anew.metadata.creation_timestamp = case.decisions[1].metadata.creation_timestamp.clone();
+    case.owners[1] = anew;
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.approve("three", "2026-12-03T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn an_integration_that_saw_an_owner_leave_is_believed_by_a_new_grant() {
+    let mut case = Case::sound();
+    case.integration().status = Some(PartnerIntegrationStatus {
+        departed_owners: vec!["uid-of-bob".to_owned()],
+        ..PartnerIntegrationStatus::default()
+    });
+    assert_eq!(case.ask().reason, Reason::OwnerRemoved);
+}
+
+#[test]
+fn a_leave_that_passed_while_nobody_looked_voids_the_approvals() {
+    let mut case = Case::sound();
+    case.owners[1].spec.until = Some(at("2026-12-10T00:00:00Z"));
+    case.go_live();
+    case.owners[1].spec.until = None;
+    case.now = at("2026-12-11T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.approve("two", "2026-12-11T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued, "nobody saw the owner leave");
+}
+
+#[test]
 fn a_change_there_and_back_voids_the_approval() {
     let mut case = Case::sound();
     case.settle();
@@ -350,6 +460,7 @@ proptest! {
     fn access_lies_within_every_bound(
         now in 0i64..120, starts in prop::option::of(0i64..120), expires in 0i64..120, agreement in prop::option::of(0i64..120),
         made in 0i64..120, valid in prop::option::of(0i64..120), no in prop::option::of(0i64..120), live in any::<bool>(),
+        leaves in prop::option::of(0i64..120), lifetime in 900i64..86_400,
     ) {
         let day = |days: i64| at("2026-12-01T00:00:00Z").plus(days * 86_400);
         let mut case = Case::sound();
@@ -361,6 +472,7 @@ proptest! {
         case.integration().spec.agreement.ends_at = agreement.map(day);
         case.approve("one", &day(made).to_string());
         case.decisions[0].spec.valid_until = valid.map(day);
+        case.owners[0].spec.until = leaves.map(day);
         if let Some(no) = no {
             case.decisions.push(decision("no", "Revoke", "erin", "sha256:0", &day(no).to_string()));
         }
@@ -372,12 +484,20 @@ proptest! {
         let within = now < expires
             && starts.is_none_or(|starts| starts <= now)
             && agreement.is_none_or(|end| now < end)
+            && leaves.is_none_or(|end| now < end)
             && now < valid.unwrap_or(lapse).min(lapse)
             && no.is_none_or(|no| made > no);
         prop_assert_eq!(verdict.access != Access::Inactive, within, "{}", verdict.message);
         prop_assert!(verdict.next_change.is_none_or(|next| next > case.now));
         if let Access::Active { until, .. } = verdict.access {
             prop_assert!(until > case.now);
+            for end in [leaves, agreement, valid, Some(expires)].into_iter().flatten() {
+                prop_assert!(until <= day(end), "no end is passed over");
+            }
+            if let Some(token) = lifetime::ask(case.now, until, lifetime, true) {
+                let dead = case.now.plus(token.seconds + lifetime::FADE);
+                prop_assert!(leaves.is_none_or(|end| dead <= day(end)), "a token outlives its owner");
+            }
             prop_assert!(verdict.next_change.is_some_and(|next| next <= until), "asked again by the end");
         }
         prop_assert!(!verdict.message.is_empty());
@@ -427,7 +547,10 @@ fn a_namespace_that_no_policy_opens_is_told_of_alike_whatever_it_is() {
         case.decisions.clear();
         change(&mut case);
         let verdict = case.ask();
-        (verdict.reason, verdict.message, verdict.approved)
+        // The digest is over the UIDs of namespaces, and nothing can be read from it.
+        let digest = verdict.kept.status.digest.unwrap_or_default();
+        let message = verdict.message.replace(&digest, "the digest");
+        (verdict.reason, message, verdict.approved)
     };
     let absent = asking(|_| {});
     assert_eq!(absent.0, Reason::NotPermitted);

@@ -213,12 +213,15 @@ fn dates_that_were_set_bound_it() {
     let approved = Case::changed(|case| case.decisions[0].spec.valid_until = Some(day(80)));
     let standing = approved.ask();
     assert_eq!(standing.in_force_until, Some(day(80)), "never past the approval's own");
+    assert_eq!(standing.review_due, Some(day(80)), "and spoken of ahead of it");
+    assert_eq!(standing.own_end, Some(day(80)));
     let reviewed = Case::changed(|case| case.decisions[1].spec.valid_until = Some(day(120)));
     let standing = reviewed.ask();
     assert_eq!(
         (standing.in_force_until, standing.review_due),
         (Some(day(120)), Some(day(120)))
     );
+    assert_eq!(standing.own_end, None, "another review goes past it");
     let shorter = Case::changed(|case| case.decisions[1].spec.valid_until = Some(day(70)));
     assert_eq!(shorter.ask().in_force_until, Some(day(97)), "it takes nothing away");
 }

@@ -1,0 +1,60 @@
+//! What must not be forgotten of owners who went: access comes back with a fresh approval only.
+
+use super::Facts;
+use crate::api::conditions::Reason;
+use crate::api::v1alpha1::{AccessDecision, AccessGrantStatus, Decision, Instant, PartnerIntegration, SubjectKind};
+use crate::domain::ownership;
+
+/// Who was seen to have left, here or at the integration: moving the date afterwards brings nobody back.
+pub(super) fn remember_departed(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
+    let mut seen = status.departed_owners.clone();
+    // Those of today alone: two lists that are both cut at their length would push each other's entries out for ever.
+    let told = integration.status.iter().flat_map(|it| &it.departed_owners);
+    let today = ownership::uids(integration, facts.owners);
+    seen.extend(
+        told.filter(|uid| today.contains(uid) && !status.departed_owners.contains(uid))
+            .cloned(),
+    );
+    status.departed_owners = ownership::departed(integration, facts.owners, &seen, facts.now);
+}
+
+/// An owner who goes takes the approvals along, for good; `missing` is what is wrong with the owners now.
+///
+/// Approvals that don't count yet are taken along by those only who are seen to be gone: a watch of owners may lag behind
+/// that of decisions.
+pub(super) fn remember_removal(
+    facts: &Facts<'_>,
+    integration: Option<&PartnerIntegration>,
+    missing: &[String],
+    status: &mut AccessGrantStatus,
+) {
+    let counted = !status.approvals.is_empty();
+    // That the date was moved in time can't be told once it has passed while nobody looked.
+    let has_passed = status.active_until.is_some_and(|until| facts.now >= until)
+        && status.ends_because.as_deref() == Some(Reason::OwnerRemoved.as_str());
+    let is_seen_gone = || {
+        let mut owners = integration
+            .into_iter()
+            .flat_map(|it| ownership::found(it, facts.owners));
+        owners.any(|(_, owner)| ownership::is_gone(owner, &status.departed_owners, facts.now))
+    };
+    let approvals = facts.decisions.iter().filter(|decision| is_approval(facts, decision));
+    let latest = approvals.filter_map(|decision| written(decision)).max();
+    let uncounted = latest > status.owner_removed_at && is_seen_gone();
+    if counted && (!missing.is_empty() || has_passed) || uncounted {
+        // The API server's clock may be ahead.
+        status.owner_removed_at = latest.max(Some(facts.now));
+    }
+}
+
+fn is_approval(facts: &Facts<'_>, decision: &AccessDecision) -> bool {
+    let subject = &decision.spec.subject;
+    decision.spec.decision == Decision::Approve
+        && subject.kind == SubjectKind::AccessGrant
+        && Some(&subject.name.0) == facts.grant.metadata.name.as_ref()
+}
+
+fn written(decision: &AccessDecision) -> Option<Instant> {
+    let created = decision.metadata.creation_timestamp.as_ref();
+    created.map(|time| Instant::new(time.0))
+}
