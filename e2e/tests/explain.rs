@@ -358,9 +358,10 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
         .await?;
     }
     tenant.wait_reason("good", "AwaitingApproval").await?;
-    // Nobody let the operator into the namespace `default` either, which Carol may not see.
-    let bad = tenant.wait_reason("bad", "NotEnrolled").await?;
+    // Nobody let the operator into the namespace `default` either, but that is not said of a namespace that no policy opens.
+    let bad = tenant.wait_reason("bad", "NotPermitted").await?;
     let said = text(&condition(&bad, "Active")["message"]);
+    ensure!(!said.contains("enrolled"), "{said}");
     ensure!(said.contains(&failing.join("; ")), "{said} does not hold {failing:?}");
     without_any_cluster(tenant, carol, &failing).await
 }
