@@ -165,7 +165,8 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     };
     known.record = Some(Arc::clone(&record));
     known.held = answer.refused.then(|| (standing.fingerprint.clone(), answer.at));
-    seen.proofs = Some(record);
+    // Policies that are not yet settled may turn out to have held for long: until then nothing is said of decisions.
+    seen.proofs = Some(record).filter(|record| record.is_open() || !answer.refused);
     Ok(seen)
 }
 

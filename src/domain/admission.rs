@@ -115,7 +115,9 @@ impl Proofs {
         self.periods.drain(..surplus);
     }
 
-    fn is_open(&self) -> bool {
+    /// The policies hold now, as far as is known.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.periods.last().is_some_and(|period| period.until.is_none())
     }
 }
