@@ -60,7 +60,16 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
             .await
         }
     };
-    // What is due before: the event of the wait follows its status, and the enrolment is held for all grants at once.
+    // What is due before: a new installation's policies are proved, and the record says so; the event of the wait follows its status, and the enrolment is held for all grants at once.
+    eventually("the record of proofs", LIMIT, || async {
+        let record = api(&tenant.root, "ConfigMap", NAMESPACE)
+            .get("wayleave-admission-proofs")
+            .await?;
+        Ok(text(&record.data["data"]["proofs.json"])
+            .contains("since")
+            .then_some(()))
+    })
+    .await?;
     settled("AwaitingApproval").await?;
     eventually("the enrolment to be held", LIMIT, || async {
         let binding = api(&tenant.root, "RoleBinding", "cost").get("enrolment").await?;
