@@ -59,7 +59,7 @@ pub fn is_departed(owner: &AccessOwner, departed: &[String]) -> bool {
     uid.is_some_and(|uid| departed.contains(uid))
 }
 
-/// Those who were seen to have left, with those of an integration's owners who have by `now`; the latest [`MOST_DEPARTED`].
+/// Those who were seen to have left, with those of an integration's owners who have by `now`; the latest 16 of them.
 #[must_use]
 pub fn departed(integration: &PartnerIntegration, owners: &Owners<'_>, before: &[String], now: Instant) -> Vec<String> {
     let mut all = before.to_vec();
