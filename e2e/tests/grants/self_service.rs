@@ -106,12 +106,9 @@ async fn writing_and_secrets_need_approval_anywhere() -> Result<()> {
 async fn self_service_is_what_every_policy_says() -> Result<()> {
     let tenant = tenant("self-service-strict").await?;
     classify(&tenant, Some("Internal")).await?;
+    let public = json!({"spec": {"dataClassification": "Public"}});
     tenant
-        .patch(
-            "PartnerIntegration",
-            "acme",
-            json!({"spec": {"dataClassification": "Public"}}),
-        )
+        .patch_as(&tenant.carol, "PartnerIntegration", &tenant.ns, "acme", public)
         .await?;
     tenant.grant("reader", json!({})).await?;
     let mut lax = tenant.policy();
