@@ -133,8 +133,9 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
         *known = Known::default();
         return Ok(seen);
     }
-    // Decisions have dates of the API server.
+    // Decisions have dates of the API server. Both clocks are read in whole seconds: one is no difference.
     let ahead = answer.at.seconds_since(now());
+    let ahead = if ahead.abs() > 1 { ahead } else { 0 };
     let until = |last: Instant| match standing.ended {
         Ended::At(told) => last.max(told.plus(ahead - 1)),
         Ended::NotYet | Ended::Unknown => last,
