@@ -15,6 +15,8 @@ const BINDING: &str = "wayleave-decisions";
 
 /// Takes the policy on decisions away, and waits until a forged one is let through; gives what was taken.
 async fn disarm(tenant: &Tenant<'_>) -> Result<DynamicObject> {
+    // Of a new installation nobody knows anything yet.
+    on_record(tenant).await?;
     let bindings = api(&tenant.root, KIND, "");
     let mut taken: DynamicObject = bindings.get(BINDING).await?;
     bindings.delete(BINDING, &DeleteParams::default()).await?;
@@ -46,6 +48,11 @@ async fn disarm(tenant: &Tenant<'_>) -> Result<DynamicObject> {
 async fn arm(tenant: &Tenant<'_>, taken: &DynamicObject) -> Result<()> {
     let bindings = api(&tenant.root, KIND, "");
     bindings.create(&PostParams::default(), taken).await?;
+    on_record(tenant).await
+}
+
+/// Waits until the record says that the policies hold.
+async fn on_record(tenant: &Tenant<'_>) -> Result<()> {
     eventually("the record to say that the policies hold", LIMIT, || async {
         let record = api(&tenant.root, "ConfigMap", NAMESPACE)
             .get("wayleave-admission-proofs")
