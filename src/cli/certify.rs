@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use serde::Deserialize;
 
 use super::args::line;
-use super::decision::{describe_access, digest_to_approve, involvement, listed, verb};
+use super::decision::{describe_access, digest_to_approve, involvement, listed, relationship, verb};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, CountedApproval, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
@@ -125,29 +125,9 @@ pub fn describe_integration(integration: &PartnerIntegration) -> String {
         .as_ref()
         .and_then(|status| status.next_review_at)
         .map_or_else(|| "nothing is due".to_owned(), |due| format!("due at {due}"));
-    listed(&[
-        ("partner", format!("{} ({})", spec.partner.name, spec.partner.id)),
-        ("purpose", spec.purpose.to_string()),
-        (
-            "owners",
-            format!(
-                "{} (business), {} (technical)",
-                spec.owners.business_ref.name, spec.owners.technical_ref.name
-            ),
-        ),
-        (
-            "agreement",
-            match spec.agreement.ends_at {
-                Some(end) => format!("{} until {end}", spec.agreement.reference),
-                None => spec.agreement.reference.to_string(),
-            },
-        ),
-        (
-            "data",
-            format!("{:?}, {:?}", spec.data_classification, spec.environment),
-        ),
-        ("review", format!("every {}{grace}; {due}", spec.review.interval)),
-    ])
+    let mut lines = relationship(integration).to_vec();
+    lines.push(("review", format!("every {}{grace}; {due}", spec.review.interval)));
+    listed(&lines)
 }
 
 /// A grant, in words for a terminal: what is about to be renewed, on whose word it rests, and what became of it since.

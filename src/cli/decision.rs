@@ -193,16 +193,10 @@ pub fn digest_to_approve(
     }
 }
 
-/// What is approved, in words for a terminal.
-#[must_use]
-pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &str) -> String {
+/// Who an integration is for, why, owned by whom, on which agreement: lines for [`listed`].
+pub(super) fn relationship(integration: &PartnerIntegration) -> [(&'static str, String); 5] {
     let spec = &integration.spec;
-    let own = grant.metadata.namespace.as_deref().unwrap_or_default();
-    let mut lines = vec![
-        (
-            "grant",
-            format!("{own}/{}", grant.metadata.name.as_deref().unwrap_or_default()),
-        ),
+    [
         ("partner", format!("{} ({})", spec.partner.name, spec.partner.id)),
         ("purpose", spec.purpose.to_string()),
         (
@@ -223,7 +217,19 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
             "data",
             format!("{:?}, {:?}", spec.data_classification, spec.environment),
         ),
-    ];
+    ]
+}
+
+/// What is approved, in words for a terminal.
+#[must_use]
+pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &str) -> String {
+    let spec = &integration.spec;
+    let own = grant.metadata.namespace.as_deref().unwrap_or_default();
+    let mut lines = vec![(
+        "grant",
+        format!("{own}/{}", grant.metadata.name.as_deref().unwrap_or_default()),
+    )];
+    lines.extend(relationship(integration));
     lines.push(("asked by", askers(integration, grant)));
     if !spec.allowed_sources.is_empty() {
         lines.push(("sources", words(&spec.allowed_sources)));

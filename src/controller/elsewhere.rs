@@ -48,12 +48,10 @@ impl Found {
         lock(&self.0).listing.insert(place(&rights), rights);
     }
 
-    /// Takes the listing over; says whether it differs from what was known.
-    pub(crate) fn complete(&self) -> bool {
+    /// Takes the listing over.
+    pub(crate) fn complete(&self) {
         let mut inner = lock(&self.0);
-        let listing = std::mem::take(&mut inner.listing);
-        let before = std::mem::replace(&mut inner.current, listing);
-        before != inner.current
+        inner.current = std::mem::take(&mut inner.listing);
     }
 
     /// A binding changed; says whether that matters to anybody.

@@ -69,7 +69,7 @@ impl World {
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
-            other_rights: other_rights(cache, &grant),
+            other_rights: other_rights(cache, &grant, &reached),
             observed,
             grant,
         };
@@ -212,12 +212,11 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
 }
 
 /// What the identity of a grant, or any that it may get, has beside it.
-fn other_rights(cache: &Cache, grant: &AccessGrant) -> Option<String> {
+fn other_rights(cache: &Cache, grant: &AccessGrant, reached: &BTreeSet<String>) -> Option<String> {
     let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
-    cache.elsewhere.of(
-        identity.map_or("", |identity| &identity.service_account),
-        &reached(grant),
-    )
+    cache
+        .elsewhere
+        .of(identity.map_or("", |identity| &identity.service_account), reached)
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

@@ -46,7 +46,7 @@ struct Answer {
     refused: bool,
     /// When, by its own clock.
     at: Instant,
-    skew: Option<i64>,
+    /// By how many seconds that is ahead of ours.
     ahead: i64,
 }
 
@@ -124,8 +124,8 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     let answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
     let mut seen = Seen {
         proved: answer.refused,
-        skew: answer.skew,
-        server_ahead: answer.ahead,
+        skew: Some(-answer.ahead).filter(|skew| skew.abs() > SKEW),
+        server_ahead: answer.ahead.max(0),
         proofs: None,
     };
     if !context.is_leader() {
@@ -134,8 +134,7 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
         return Ok(seen);
     }
     // Decisions have dates of the API server. Both clocks are read in whole seconds: one is no difference.
-    let ahead = answer.at.seconds_since(now());
-    let ahead = if ahead.abs() > 1 { ahead } else { 0 };
+    let ahead = if answer.ahead.abs() > 1 { answer.ahead } else { 0 };
     let until = |last: Instant| match standing.ended {
         Ended::At(told) => last.max(told.plus(ahead - 1)),
         Ended::NotYet | Ended::Unknown => last,
@@ -198,10 +197,8 @@ async fn prove(context: &Context) -> anyhow::Result<Answer> {
         .get(http::header::DATE)
         .and_then(|date| date.to_str().ok());
     let server = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    let ahead = server
-        .as_ref()
-        .map_or(0, |server| server.timestamp().as_second() - now().as_second());
-    let skew = Some(-ahead).filter(|skew| skew.abs() > SKEW);
+    let here = now();
+    let at = server.map_or(here, |server| Instant::new(server.timestamp()));
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
     let body = String::from_utf8_lossy(&body);
@@ -213,10 +210,7 @@ async fn prove(context: &Context) -> anyhow::Result<Answer> {
     );
     Ok(Answer {
         refused,
-        at: server
-            .as_ref()
-            .map_or_else(now, |server| Instant::new(server.timestamp())),
-        skew,
-        ahead: ahead.max(0),
+        at,
+        ahead: at.seconds_since(here),
     })
 }

@@ -18,16 +18,14 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{
-    AccessGrant, AccessPolicy, ApprovalRequirement, DelegatedRequests, HardExpiry, OnRoleGrowth, PartnerIntegration,
-    Period, ResolvedRule,
+    AccessGrant, AccessPolicy, ApprovalRequirement, DelegatedRequests, HardExpiry, MOST_POLICIES, OnRoleGrowth,
+    PartnerIntegration, Period, ResolvedRule,
 };
 
 use super::permission::Shown;
 use facts::Facts;
 pub use point::{MOST_POINTS, Point, Points, Refusal};
 
-/// The most policies that a permission or a message names.
-const MOST_POLICIES: usize = 64;
 /// The most policies that a message shows with their selectors.
 const MOST_SELECTORS: usize = 8;
 /// The most failing points that a refusal lists; what the schema lets through and people write stays far below.

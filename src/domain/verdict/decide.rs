@@ -6,7 +6,7 @@ use super::growth::grown;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, MOST_POLICIES, PartnerIntegration, ReplacedDigest,
+    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, PartnerIntegration, ReplacedDigest,
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
@@ -60,7 +60,6 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let terms = match outcome {
         Outcome::Permitted { policies, terms } => {
             status.policies = policies;
-            status.policies.truncate(MOST_POLICIES);
             if let Some(most) = terms.active_grants_per_integration
                 && i64::try_from(facts.earlier_siblings).unwrap_or(i64::MAX) >= i64::from(most)
             {
