@@ -1,6 +1,6 @@
 //! Somebody with the kubectl plugin, in a folder of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
@@ -24,17 +24,37 @@ pub struct Plugin<'a> {
 impl<'a> Plugin<'a> {
     /// The plugin as a user of some groups runs it.
     pub async fn of(cp: &'a ControlPlane, user: &str, groups: &[&str]) -> Result<Self> {
+        Self::with(cp, cp.user_kubeconfig(user, groups).await?).await
+    }
+
+    /// The plugin as whoever a kubeconfig speaks as runs it.
+    pub async fn with(cp: &'a ControlPlane, kubeconfig: PathBuf) -> Result<Self> {
         Ok(Self {
             cp,
-            kubeconfig: cp.user_kubeconfig(user, groups).await?,
+            kubeconfig,
             program: operator::program(PLUGIN).await?,
             folder: tempfile::tempdir()?,
         })
     }
 
+    /// The kubeconfig that commands go by.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The plugin's program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The folder that commands run in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Writes a file into the folder.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
-        std::fs::write(self.folder.path().join(name), text).with_context(|| format!("writing {name}"))
+        std::fs::write(self.folder().join(name), text).with_context(|| format!("writing {name}"))
     }
 
     /// Runs a command, whose output never holds a token.

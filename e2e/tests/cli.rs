@@ -7,21 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::{OnceCell, RwLock};
+use wayleave_e2e::plugin::{Plugin, has};
 use wayleave_e2e::tenant::{self, CAROL, DAVE, LIMIT, create, text};
-use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with, operator};
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, eventually, install_with};
 
 #[path = "cli/certify.rs"]
 mod certify;
 
 const EVE: &str = "eve@corp.example";
-const PLUGIN: &str = "kubectl-wayleave";
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// What a debugger's form of an answer holds.
 const CODE_FORMS: [&str; 4] = ["Status {", "ApiError", "Some(", "StatusDetails"];
-/// How every JSON Web Token begins.
-const TOKEN: &str = "eyJ";
 
 struct Cluster {
     cp: ControlPlane,
@@ -50,41 +47,20 @@ async fn cluster() -> Result<&'static Cluster> {
     CLUSTER.get_or_try_init(start).await
 }
 
-/// Somebody with the plugin, in a folder of their own.
-struct User {
-    cp: &'static ControlPlane,
-    kubeconfig: PathBuf,
-    program: PathBuf,
-    folder: TempDir,
+/// Somebody with the plugin, whose complaints are looked at.
+struct User(Plugin<'static>);
+
+impl std::ops::Deref for User {
+    type Target = Plugin<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl User {
     async fn new(name: &str, groups: &[&str]) -> Result<Self> {
-        let cp = &cluster().await?.cp;
-        Ok(Self {
-            cp,
-            kubeconfig: cp.user_kubeconfig(name, groups).await?,
-            program: operator::program(PLUGIN).await?,
-            folder: tempfile::tempdir()?,
-        })
-    }
-
-    async fn run(&self, words: &[&str]) -> Result<Output> {
-        let tool = self.cp.tool(&self.program, &self.kubeconfig);
-        let output = tool.args(words).dir(self.folder.path()).run().await?;
-        ensure!(
-            !output.stdout.contains(TOKEN) && !output.stderr.contains(TOKEN),
-            "{} shows a token",
-            output.command
-        );
-        Ok(output)
-    }
-
-    /// Runs a command that succeeds; gives what it wrote.
-    async fn works(&self, words: &[&str]) -> Result<Output> {
-        let output = self.run(words).await?;
-        output.clone().ok()?;
-        Ok(output)
+        Ok(Self(Plugin::of(&cluster().await?.cp, name, groups).await?))
     }
 
     /// Runs a command that fails; gives what it complains about, which holds no form of code and tells nothing twice.
@@ -108,7 +84,7 @@ impl User {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder().join(name)
     }
 }
 
@@ -122,13 +98,6 @@ async fn dave() -> Result<User> {
 
 async fn eve() -> Result<User> {
     User::new(EVE, &[]).await
-}
-
-fn has(text: &str, parts: &[&str]) -> Result<()> {
-    for part in parts {
-        ensure!(text.contains(part), "{part} is not in: {text}");
-    }
-    Ok(())
 }
 
 /// A tenant with one grant that waits for approval.
@@ -182,7 +151,8 @@ async fn what_cannot_be_reached_is_told_in_a_sentence() -> Result<()> {
     has(&said, &["error: ", "/nowhere/config"])?;
     let said = eve.fails(&["list", "--context", "nowhere"], 1).await?;
     has(&said, &["nowhere"])?;
-    let away = std::fs::read_to_string(&eve.kubeconfig)?.replace(eve.cp.server_url(), "https://127.0.0.1:1");
+    let away =
+        std::fs::read_to_string(eve.kubeconfig())?.replace(cluster().await?.cp.server_url(), "https://127.0.0.1:1");
     std::fs::write(eve.file("away"), away)?;
     let said = eve.fails(&["list", "--kubeconfig", "away"], 1).await?;
     has(
@@ -322,10 +292,7 @@ async fn who_asked_and_who_has_no_right_are_refused_in_words() -> Result<()> {
             .items
             .is_empty()
     );
-    ensure!(
-        std::fs::read_dir(eve.folder.path())?.next().is_none(),
-        "a file was made"
-    );
+    ensure!(std::fs::read_dir(eve.folder())?.next().is_none(), "a file was made");
     Ok(())
 }
 
@@ -527,7 +494,7 @@ async fn a_kubeconfig_is_saved_for_its_reader_alone_and_never_printed() -> Resul
     ensure!(done.stderr.is_empty(), "{done:?}");
     let path = carol.file("acme.kubeconfig");
     ensure!(mode(&path)? == 0o600, "mode {:o}", mode(&path)?);
-    let kubectl = carol.cp.kubectl(&path).await?;
+    let kubectl = cluster().await?.cp.kubectl(&path).await?;
     let read = kubectl.args(["get", "configmap", "feed", "-o", "jsonpath={.data.latest}"]);
     ensure!(read.run().await?.ok()? == "INV-2041");
 

@@ -1,22 +1,21 @@
 //! `explain`, `check` and `digest` of the plugin against the real API server and operator, by the people who need them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::OnceCell;
+use wayleave_e2e::plugin::{Plugin, has};
 use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, Partner, condition, create, in_seconds, merge, text};
 use wayleave_e2e::tools::Tool;
-use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with, operator};
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Output, Tenant, eventually, install_with};
 
 #[path = "explain/delegates.rs"]
 mod delegates;
 
-const PLUGIN: &str = "kubectl-wayleave";
 /// The namespace of the GitOps controller.
 const GITOPS: &str = "gitops";
 /// The user that writes for others.
@@ -49,25 +48,16 @@ async fn cluster() -> Result<&'static Cluster> {
     CLUSTER.get_or_try_init(start).await
 }
 
-/// Somebody with the plugin, in a folder of their own.
-struct User {
-    kubeconfig: PathBuf,
-    program: PathBuf,
-    folder: TempDir,
-}
+/// Somebody with the plugin.
+struct User(Plugin<'static>);
 
 impl User {
     async fn new(name: &str, groups: &[&str]) -> Result<Self> {
-        Ok(Self {
-            kubeconfig: cluster().await?.cp.user_kubeconfig(name, groups).await?,
-            program: operator::program(PLUGIN).await?,
-            folder: tempfile::tempdir()?,
-        })
+        Ok(Self(Plugin::of(&cluster().await?.cp, name, groups).await?))
     }
 
     async fn run(&self, words: &[&str], code: i32) -> Result<Output> {
-        let tool = cluster().await?.cp.tool(&self.program, &self.kubeconfig);
-        ended(tool.args(words).dir(self.folder.path()), code).await
+        self.0.exits(words, code).await
     }
 
     async fn json(&self, words: &[&str], code: i32) -> Result<Value> {
@@ -76,7 +66,7 @@ impl User {
     }
 
     fn file(&self, name: &str, objects: &[Value]) -> Result<()> {
-        write(&self.folder.path().join(name), objects)
+        write(&self.0.folder().join(name), objects)
     }
 }
 
@@ -91,13 +81,6 @@ async fn ended(tool: Tool, code: i32) -> Result<Output> {
 fn write(path: &Path, objects: &[Value]) -> Result<()> {
     let documents: Vec<String> = objects.iter().map(ToString::to_string).collect();
     Ok(std::fs::write(path, documents.join("\n---\n"))?)
-}
-
-fn has(text: &str, parts: &[&str]) -> Result<()> {
-    for part in parts {
-        ensure!(text.contains(part), "{part} is not in: {text}");
-    }
-    Ok(())
 }
 
 fn grant(ns: &str, name: &str, spec: Value) -> Value {
@@ -310,11 +293,8 @@ async fn checked_before_it_is_applied(tenant: &Tenant<'_>, carol: &User) -> Resu
     ensure!(failing.len() >= 4, "{failing:?}");
 
     // Who may see the bindings is told of enrolment too, but of a namespace that no policy opens nothing is said to anybody.
-    let root = User {
-        kubeconfig: tenant.cp.admin_kubeconfig(),
-        program: carol.program.clone(),
-        folder: tempfile::tempdir()?,
-    };
+    let cp = &cluster().await?.cp;
+    let root = User(Plugin::with(cp, cp.admin_kubeconfig()).await?);
     root.file("both.yaml", &[good.clone(), bad.clone()])?;
     let seen = root.run(&["check", "-f", "both.yaml", "-n", ns], 1).await?.stdout;
     has(
@@ -382,7 +362,7 @@ async fn without_any_cluster(tenant: &Tenant<'_>, carol: &User, failing: &[Strin
         .await?;
     let integration = kept(&serde_json::to_value(integration)?);
     let ci = tempfile::tempdir()?;
-    std::fs::copy(carol.folder.path().join("both.yaml"), ci.path().join("both.yaml"))?;
+    std::fs::copy(carol.0.folder().join("both.yaml"), ci.path().join("both.yaml"))?;
     write(&ci.path().join("policies.yaml"), &[kept(&policy), role])?;
     write(&ci.path().join("acme.yaml"), &[integration])?;
     let words = [
@@ -402,7 +382,7 @@ async fn without_any_cluster(tenant: &Tenant<'_>, carol: &User, failing: &[Strin
         "-o",
         "json",
     ];
-    let job = Tool::new(&carol.program)
+    let job = Tool::new(carol.0.program())
         .args(words)
         .dir(ci.path())
         .env("KUBECONFIG", ci.path().join("none"))

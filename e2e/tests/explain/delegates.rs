@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use wayleave_e2e::Tenant;
+use wayleave_e2e::plugin::Plugin;
 use wayleave_e2e::tenant::{CAROL, create};
 
 use super::{DELEGATE, GITOPS, User, cluster, grant, has, kept};
@@ -19,8 +20,7 @@ async fn what_a_delegate_applied_is_checked_as_the_operator_judges_it() -> Resul
         "subjects": [{"kind": "ServiceAccount", "name": "applier", "namespace": GITOPS}],
     });
     create(&tenant.root, "RoleBinding", ns, "applier", binding).await?;
-    let mut root = User::new("root@corp.example", &["system:masters"]).await?;
-    root.kubeconfig = cp.admin_kubeconfig();
+    let root = User(Plugin::with(cp, cp.admin_kubeconfig()).await?);
     // As it lies in Git.
     let mut spec = tenant.grant_spec();
     spec["requestedBy"] = json!(CAROL);
