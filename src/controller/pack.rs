@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, PartialObjectMeta};
@@ -25,15 +25,12 @@ use crate::domain::admission::Proofs;
 const OURS: &str = "app.kubernetes.io/name=wayleave";
 /// The key of the record.
 const KEY: &str = "proofs.json";
-/// Changes that are told at once are one.
-const TOLD_AT_ONCE: usize = 64;
 
 /// What tells two states of an object apart, and when it was written, by its name.
 type Known = BTreeMap<String, (String, Instant)>;
 
 /// Our policies and their bindings, by watching them.
 pub(crate) struct Pack {
-    changes: BoxStream<'static, Vec<Change>>,
     policies: Listed,
     bindings: Listed,
     /// When they were first seen as they are.
@@ -73,19 +70,16 @@ struct Listed {
     complete: bool,
 }
 
-enum Change {
+/// A change as a watch told of it.
+pub(crate) enum Change {
     Policy(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicy>>),
     Binding(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>),
 }
 
 impl Pack {
-    pub(crate) fn watch(client: &Client) -> Self {
-        let policies = events(client).map(Change::Policy);
-        let bindings = events(client).map(Change::Binding);
+    /// None is known yet.
+    pub(crate) fn new() -> Self {
         Self {
-            changes: futures::stream::select(policies, bindings)
-                .ready_chunks(TOLD_AT_ONCE)
-                .boxed(),
             policies: Listed::default(),
             bindings: Listed::default(),
             seen: now(),
@@ -93,27 +87,31 @@ impl Pack {
         }
     }
 
+    /// They are what they were when they stood so.
+    pub(crate) fn is(&self, standing: &Standing) -> bool {
+        self.standing()
+            .is_some_and(|now| now.fingerprint == standing.fingerprint)
+    }
+
     /// They were proved as they are.
     pub(crate) fn proved(&mut self) {
         self.ended = Ended::NotYet;
     }
 
-    /// Waits for the next change, and takes it in.
-    pub(crate) async fn changed(&mut self) {
-        for change in self.changes.next().await.unwrap_or_default() {
-            let news = match change {
-                Change::Policy(event) => self.policies.take(event),
-                Change::Binding(event) => self.bindings.take(event),
-            };
-            if let Some(news) = news {
-                self.seen = now();
-                self.ended = match (self.ended, news) {
-                    (Ended::NotYet, News::Told) => Ended::At(self.seen),
-                    (_, News::Listed) => Ended::Unknown,
-                    (ended, News::Told) => ended,
-                };
-            }
-        }
+    /// Takes a change in, as soon as it is told; says whether any of them is other than it was known.
+    pub(crate) fn take(&mut self, change: Change) -> bool {
+        let news = match change {
+            Change::Policy(event) => self.policies.take(event),
+            Change::Binding(event) => self.bindings.take(event),
+        };
+        let Some(news) = news else { return false };
+        self.seen = now();
+        self.ended = match (self.ended, news) {
+            (Ended::NotYet, News::Told) => Ended::At(self.seen),
+            (_, News::Listed) => Ended::Unknown,
+            (ended, News::Told) => ended,
+        };
+        true
     }
 
     /// How they stand; none before all were listed.
@@ -202,6 +200,13 @@ fn state(object: &impl Resource) -> (String, Instant) {
     (format!("{} {state}", meta.uid.as_deref().unwrap_or_default()), written)
 }
 
+/// What becomes of our policies and their bindings, for ever.
+pub(crate) fn changes(client: &Client) -> impl Stream<Item = Change> + Send + use<> {
+    let policies = events(client).map(Change::Policy);
+    let bindings = events(client).map(Change::Binding);
+    futures::stream::select(policies, bindings)
+}
+
 fn events<K>(client: &Client) -> BoxStream<'static, watcher::Event<PartialObjectMeta<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -272,13 +277,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_of_all_that_was_listed_and_changes_with_each() {
-        let mut pack = Pack {
-            changes: futures::stream::pending().boxed(),
-            policies: Listed::default(),
-            bindings: Listed::default(),
-            seen: now(),
-            ended: Ended::NotYet,
-        };
+        let mut pack = Pack::new();
         let print = |pack: &Pack| pack.standing().map(|standing| standing.fingerprint);
         pack.bindings.complete = true;
         pack.policies

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use http::{Method, Request};
 use kube::client::Body;
+use tokio::sync::Notify;
 
 use super::pack::{self, Ended, Pack, Standing};
 use super::{Context, lock, now};
@@ -58,27 +60,45 @@ impl Probe {
 
 /// Proves for ever: now and then, and whenever an admission policy, its binding or the leadership changes.
 pub(crate) async fn run(context: Arc<Context>) {
-    let mut pack = Pack::watch(&context.client);
+    let (pack, changed) = (Mutex::new(Pack::new()), Notify::new());
+    tokio::join!(
+        follow(&context, &pack, &changed),
+        prove_again(&context, &pack, &changed)
+    );
+}
+
+/// Takes changes in when they come, whatever a proof is waiting for: until another proof nothing is counted that might have
+/// been made since.
+async fn follow(context: &Context, pack: &Mutex<Pack>, changed: &Notify) {
+    let mut changes = std::pin::pin!(pack::changes(&context.client));
+    while let Some(change) = changes.next().await {
+        let mut pack = lock(pack);
+        if pack.take(change) {
+            lock(&context.probe.0).proofs = None;
+        }
+        drop(pack);
+        changed.notify_one();
+    }
+}
+
+async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notify) {
     let mut leadership = context.leadership.changes();
     let mut known = Known::default();
     loop {
-        let Some(standing) = pack.standing() else {
-            pack.changed().await;
+        let Some(standing) = lock(pack).standing() else {
+            changed.notified().await;
             continue;
         };
         let before = context.probe.seen();
-        let outcome = look(&context, &standing, &mut known).await;
+        let outcome = look(context, &standing, &mut known).await;
         let is_answered = outcome.is_ok();
-        let seen = outcome.unwrap_or_else(|error| {
+        let mut seen = outcome.unwrap_or_else(|error| {
             tracing::warn!(%error, "the admission policies could not be proved");
             Seen {
                 proofs: before.proofs.clone(),
                 ..Seen::default()
             }
         });
-        if is_answered {
-            pack.proved();
-        }
         context.metrics.proof(seen.proved, seen.skew);
         let settled = now().seconds_since(standing.dated.max(standing.seen)) > 2 * SETTLING;
         let pause = match (is_answered && settled && seen.skew.is_none(), seen.proved) {
@@ -86,22 +106,22 @@ pub(crate) async fn run(context: Arc<Context>) {
             (true, false) => UNPROVED,
             (false, _) => SOON,
         };
-        let is_news = (before.proved, before.skew, &before.proofs) != (seen.proved, seen.skew, &seen.proofs);
-        if is_news {
-            tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
+        {
+            let mut pack = lock(pack);
+            if !pack.is(&standing) {
+                // They changed meanwhile: the next look, which follows at once, is of what they are now.
+                seen.proofs = None;
+            } else if is_answered {
+                pack.proved();
+            }
+            *lock(&context.probe.0) = seen.clone();
         }
-        *lock(&context.probe.0) = seen;
-        if is_news {
+        if (before.proved, before.skew, &before.proofs) != (seen.proved, seen.skew, &seen.proofs) {
+            tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
             context.cache.enqueue_all();
         }
         tokio::select! {
-            () = pack.changed() => {
-                // Until they are proved anew nothing is counted that might have been made since.
-                let after = pack.standing().map(|standing| standing.fingerprint);
-                if after.as_ref() != Some(&standing.fingerprint) {
-                    lock(&context.probe.0).proofs = None;
-                }
-            }
+            () = changed.notified() => {}
             // Another replica may write the record while this one doesn't lead.
             Ok(()) = leadership.changed() => known = Known::default(),
             () = tokio::time::sleep(pause) => {}
@@ -136,7 +156,8 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     // Decisions have dates of the API server. Both clocks are read in whole seconds: one is no difference.
     let ahead = if answer.ahead.abs() > 1 { answer.ahead } else { 0 };
     let until = |last: Instant| match standing.ended {
-        Ended::At(told) => last.max(told.plus(ahead - 1)),
+        // It was made a moment before, in whole seconds of two clocks.
+        Ended::At(told) => last.max(told.plus(ahead - 2)),
         Ended::NotYet | Ended::Unknown => last,
     };
     let held = known.held.clone();
