@@ -18,6 +18,8 @@ pub mod types {
     pub const OWNERS_STAY: &str = "OwnersStay";
     /// Present only while true: the identity has rights beside its grant, by bindings of others.
     pub const OTHER_RIGHTS: &str = "OtherRights";
+    /// Present only while true: the grant is used by a static credential that is there, whether access is active or not.
+    pub const STATIC_CREDENTIAL: &str = "StaticCredential";
     /// On an AccessDecision: whether it counts.
     pub const COUNTED: &str = "Counted";
     /// On a PartnerIntegration: no review is overdue, and none lapsed.
@@ -158,6 +160,8 @@ pub enum Reason {
     AwaitingApproval,
     /// `startsAt` is in the future.
     Scheduled,
+    /// The ServiceAccount of a static credential, or its token, is not there.
+    IdentityMissing,
     /// Too little time is left for a credential that ends by itself.
     TooShort,
     /// The admission pack was not proved to hold.
@@ -199,6 +203,7 @@ impl Reason {
             Self::ApprovalEnded => "ApprovalEnded",
             Self::AwaitingApproval => "AwaitingApproval",
             Self::Scheduled => "Scheduled",
+            Self::IdentityMissing => "IdentityMissing",
             Self::TooShort => "TooShort",
             Self::AdmissionUnproved => "AdmissionUnproved",
             Self::ClockSkew => "ClockSkew",
@@ -211,7 +216,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -230,6 +235,7 @@ impl Reason {
         Self::ApprovalEnded,
         Self::AwaitingApproval,
         Self::Scheduled,
+        Self::IdentityMissing,
         Self::TooShort,
         Self::AdmissionUnproved,
         Self::ClockSkew,

@@ -16,6 +16,7 @@ use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::ownership::Owners;
 use crate::domain::policy::{self, Judgement, Request};
+use crate::domain::static_credential::Seen;
 use crate::domain::verdict::{self, Facts, Namespace, Verdict};
 use crate::domain::{conditions, elsewhere, permission};
 
@@ -278,6 +279,12 @@ impl World {
         // So does its word on the bindings of others, which nobody else need be able to read.
         let refused = active.filter(|it| it.reason == Reason::NotPermitted.as_str());
         let other_rights = refused.and_then(|it| elsewhere::of_refusal(&it.message));
+        // So does its word on what is there of a static credential.
+        let missing = active.filter(|it| it.reason == Reason::IdentityMissing.as_str());
+        let static_credential = grant.static_credential().map(|_| Seen {
+            missing: missing.map(|it| it.message.clone()),
+            ..Seen::presumed()
+        });
         let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
             now,
@@ -296,6 +303,7 @@ impl World {
             admission_proved: active.is_none_or(|it| it.reason != Reason::AdmissionUnproved.as_str()),
             proofs: Some(&proofs),
             other_rights,
+            static_credential: static_credential.as_ref(),
             clock_skew: None,
         };
         let labels: BTreeMap<String, BTreeMap<String, String>> = self

@@ -20,11 +20,13 @@ use super::attempts::Attempts;
 use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
 use super::index::Index;
+use super::inventory::Inventory;
 use super::lock;
 use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
 use crate::api::names::ANNOTATION_GRANT;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
+use crate::domain::elsewhere::OtherRights;
 use crate::domain::ownership::{self, Owners};
 
 /// An object that may not be readable: then its metadata is all that is known.
@@ -84,6 +86,8 @@ pub struct Cache {
     /// Those in some namespace changed.
     pub(crate) other_rights_changed: Notify,
     pub(crate) index: Index,
+    /// ServiceAccounts and tokens that others made, where grants are of static credentials.
+    pub(crate) inventory: Inventory,
     /// An enrolment changed, or something is gone from a namespace that is left.
     pub(crate) enrolment_changed: Notify,
     /// Something is there whose grant is not.
@@ -189,6 +193,7 @@ impl Cache {
             elsewhere: Elsewhere::default(),
             other_rights_changed: Notify::new(),
             index: Index::default(),
+            inventory: Inventory::default(),
             enrolment_changed: Notify::new(),
             orphan_seen: Notify::new(),
             followed: Mutex::default(),
@@ -341,6 +346,24 @@ impl Cache {
                 self.enqueue_key(&key_of(grant.as_ref()));
             }
         }
+    }
+
+    /// The grants of static credentials that these bindings can reach.
+    pub(crate) fn enqueue_static(&self, news: &[OtherRights]) {
+        if news.is_empty() {
+            return;
+        }
+        self.enqueue_where(|grant| {
+            let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
+            grant.static_credential().is_some() && news.iter().any(|rights| rights.reaches_any_of(namespace))
+        });
+    }
+
+    /// The grants of static credentials in a namespace.
+    pub(crate) fn enqueue_static_in(&self, namespace: &str) {
+        self.enqueue_where(|grant| {
+            grant.metadata.namespace.as_deref() == Some(namespace) && grant.static_credential().is_some()
+        });
     }
 
     pub(crate) fn enqueue_touching_namespace(&self, namespace: &str) {

@@ -1,10 +1,10 @@
-//! Bindings that aren't ours and reach partners' identities all the same, as they are seen.
+//! Bindings that aren't ours and reach ServiceAccounts, partners' identities perhaps among them, as they are seen.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use super::lock;
-use crate::domain::elsewhere::{OtherRights, describe};
+use crate::domain::elsewhere::{Account, OtherRights, describe};
 
 /// Where a binding lies: its namespace, empty for a ClusterRoleBinding; and its name.
 type Place = (String, String);
@@ -29,7 +29,7 @@ struct Inner {
 
 impl Elsewhere {
     /// What an identity may do beside its grant, in words.
-    pub(crate) fn of(&self, account: &str, reached: &BTreeSet<String>) -> Option<String> {
+    pub(crate) fn of(&self, account: Account<'_>, reached: &BTreeSet<String>) -> Option<String> {
         let (namespaced, cluster) = (lock(&self.namespaced.0), lock(&self.cluster.0));
         describe(
             cluster.current.values().chain(namespaced.current.values()),
@@ -54,15 +54,18 @@ impl Found {
         inner.current = std::mem::take(&mut inner.listing);
     }
 
-    /// A binding changed; says whether that matters to anybody.
-    pub(crate) fn put(&self, namespace: &str, name: &str, rights: Option<OtherRights>) -> bool {
+    /// A binding changed; gives what it gave before and what it gives now, where that is not the same.
+    pub(crate) fn put(&self, namespace: &str, name: &str, rights: Option<OtherRights>) -> Vec<OtherRights> {
         let key = (namespace.to_owned(), name.to_owned());
         let current = &mut lock(&self.0).current;
         let before = match rights.clone() {
             Some(rights) => current.insert(key, rights),
             None => current.remove(&key),
         };
-        before != rights
+        if before == rights {
+            return Vec::new();
+        }
+        before.into_iter().chain(rights).collect()
     }
 }
 

@@ -20,12 +20,13 @@ use super::{Context, now};
 use crate::api::conditions::{Reason, types};
 use crate::api::names::FINALIZER;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ChildKind, ChildRef, PartnerIntegration,
+    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ChildKind, ChildRef, Instant, PartnerIntegration,
 };
+use crate::domain::lifetime::TokenAsk;
 use crate::domain::verdict::Verdict;
 use crate::domain::{conditions, ownership};
 use crate::plan::children::{Site, binding_content, evidence, role_content};
-use crate::plan::{Child, Issue, Rotate, issued, rotated};
+use crate::plan::{Child, Issue, Minted, Rotate, issued, rotated};
 
 /// A conversation with the API server about one grant: what was made in it goes again when it fails.
 struct Making<'a> {
@@ -92,30 +93,48 @@ impl Making<'_> {
         issue: &Issue,
         notes: &BTreeMap<String, String>,
     ) -> Result<AccessGrant> {
+        // First what may be past the ceiling: no token is made for nothing.
+        for role in site.roles(notes) {
+            self.create(ChildKind::Role, "roles", role, role_content).await?;
+        }
+        let minted = match issue.token {
+            Some(token) => Some(self.credential(grant, site, claim, token, issue.until, notes).await?),
+            None => None,
+        };
+        for binding in site.bindings(notes) {
+            self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
+                .await?;
+        }
+        let status = issued(claim, verdict, issue.until, minted.as_ref(), self.made.clone(), now());
+        write_status(self.context, grant, &status).await
+    }
+
+    /// The identity, and a token of it where it is to be used from.
+    async fn credential(
+        &mut self,
+        grant: &AccessGrant,
+        site: &Site<'_>,
+        claim: &AccessGrantStatus,
+        token: TokenAsk,
+        until: Instant,
+        notes: &BTreeMap<String, String>,
+    ) -> Result<Minted> {
         let nothing = String::new;
         let account = site.service_account(notes);
         let account = self
             .create(ChildKind::ServiceAccount, "serviceaccounts", account, |_| nothing())
             .await?;
-        for role in site.roles(notes) {
-            self.create(ChildKind::Role, "roles", role, role_content).await?;
-        }
         let generation = claim.credential.as_ref().map_or(1, |credential| credential.generation);
         let anchor = site.anchor_secret(generation, notes);
         let anchor = self.create(ChildKind::Anchor, "secrets", anchor, |_| nothing()).await?;
-        let (minted, data) = mint(self.context, grant, &account, &anchor, issue.token, issue.until).await?;
+        let (minted, data) = mint(self.context, grant, &account, &anchor, token, until).await?;
         let mut delivery = site.delivery_secret(notes);
         delivery.data = Some(data);
         let namespace = delivery.namespace().unwrap_or_default();
         let source = source_of_deliveries(&namespace, &self.context.settings.identities);
         self.create(ChildKind::DeliverySecret, &source, delivery, |_| nothing())
             .await?;
-        for binding in site.bindings(notes) {
-            self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
-                .await?;
-        }
-        let status = issued(claim, verdict, issue.until, &minted, self.made.clone(), now());
-        write_status(self.context, grant, &status).await
+        Ok(minted)
     }
 
     async fn create<K>(
@@ -232,7 +251,9 @@ async fn rehearse(context: &Context, site: &Site<'_>, notes: &BTreeMap<String, S
     for role in site.roles(notes) {
         post_one(context, ChildKind::Role, &role, &dry).await?;
     }
-    post_one(context, ChildKind::DeliverySecret, &site.delivery_secret(notes), &dry).await?;
+    if site.grant.static_credential().is_none() {
+        post_one(context, ChildKind::DeliverySecret, &site.delivery_secret(notes), &dry).await?;
+    }
     // A Role of ours isn't there yet: its binding can't be asked about.
     let bindings = site.bindings(notes);
     for binding in bindings.iter().filter(|binding| binding.role_ref.kind == "ClusterRole") {

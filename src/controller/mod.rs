@@ -13,6 +13,7 @@ mod grant;
 mod hold;
 mod index;
 mod integration;
+mod inventory;
 mod issue;
 pub mod leader;
 pub(crate) mod mapping;

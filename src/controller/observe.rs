@@ -13,7 +13,9 @@ use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
 };
 use crate::domain::approval::Confirmation;
+use crate::domain::elsewhere::Account;
 use crate::domain::permission;
+use crate::domain::static_credential::Seen;
 use crate::domain::verdict::{self, Facts, Namespace, Verdict, decide};
 use crate::plan::{Child, Observed, Plan, plan, rotation_asked};
 
@@ -32,6 +34,7 @@ pub(crate) struct World {
     delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
     other_rights: Option<String>,
+    static_credential: Option<Seen>,
     pub(crate) observed: Observed,
 }
 
@@ -69,7 +72,8 @@ impl World {
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
-            other_rights: other_rights(cache, &grant, &reached),
+            other_rights: other_rights(context, &grant, &reached),
+            static_credential: cache.static_credential(&context.client, &grant),
             observed,
             grant,
         };
@@ -124,6 +128,7 @@ impl World {
             admission_proved: seen.proved,
             proofs: seen.proofs.as_deref(),
             other_rights: self.other_rights.as_deref(),
+            static_credential: self.static_credential.as_ref(),
             clock_skew: seen.skew,
         };
         let verdict = decide(&facts);
@@ -164,6 +169,7 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
     let delivery = status
         .credential
         .as_ref()
+        .filter(|_| grant.static_credential().is_none())
         .map(|credential| credential.secret_namespace.clone());
     let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
     let children = cache.index.of_grant(&grant.uid().unwrap_or_default(), &status.children);
@@ -212,11 +218,19 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
 }
 
 /// What the identity of a grant, or any that it may get, has beside it.
-fn other_rights(cache: &Cache, grant: &AccessGrant, reached: &BTreeSet<String>) -> Option<String> {
+fn other_rights(context: &Context, grant: &AccessGrant, reached: &BTreeSet<String>) -> Option<String> {
     let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
-    cache
-        .elsewhere
-        .of(identity.map_or("", |identity| &identity.service_account), reached)
+    let account = match grant.static_credential() {
+        Some(declared) => Account {
+            namespace: grant.metadata.namespace.as_deref().unwrap_or_default(),
+            name: &declared.service_account_name.0,
+        },
+        None => Account {
+            namespace: &context.settings.identities,
+            name: identity.map_or("", |identity| &identity.service_account),
+        },
+    };
+    context.cache.elsewhere.of(account, reached)
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

@@ -137,21 +137,16 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
     let other_rights = |binding: &RoleBinding| {
         let namespace = binding.namespace();
         let subjects = binding.subjects.as_deref().unwrap_or_default();
-        let name = binding.name_any();
-        OtherRights::of(
-            namespace.as_deref(),
-            &name,
-            &binding.role_ref,
-            subjects,
-            &settings.identities,
-        )
+        OtherRights::of(namespace.as_deref(), &binding.name_any(), &binding.role_ref, subjects)
     };
     let changed = |cache: &Cache, binding: &RoleBinding, now: Option<Enrolment>, rights: Option<OtherRights>| {
         let namespace = binding.namespace().unwrap_or_default();
-        if cache.elsewhere.namespaced.put(&namespace, &binding.name_any(), rights) {
+        let news = cache.elsewhere.namespaced.put(&namespace, &binding.name_any(), rights);
+        if news.iter().any(|rights| rights.reaches_any_of(&settings.identities)) {
             cache.enqueue_touching_namespace(&namespace);
             cache.other_rights_changed.notify_one();
         }
+        cache.enqueue_static(&news);
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
             cache.enqueue_touching_namespace(&namespace);
             cache.enrolment_changed.notify_one();
@@ -215,33 +210,34 @@ async fn follow_cluster_bindings(api: Api<ClusterRoleBinding>, cache: Arc<Cache>
     let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut ClusterRoleBinding| {}));
     let rights = |binding: &ClusterRoleBinding| {
         let subjects = binding.subjects.as_deref().unwrap_or_default();
-        OtherRights::of(None, &binding.name_any(), &binding.role_ref, subjects, &identities)
+        OtherRights::of(None, &binding.name_any(), &binding.role_ref, subjects)
     };
     while let Some(event) = events.next().await {
-        let is_news = match event {
+        let news = match event {
             watcher::Event::Init => {
                 begun = cache.index.begin();
                 found.begin();
-                false
+                continue;
             }
             watcher::Event::InitApply(binding) => {
                 if let Some(rights) = rights(&binding) {
                     found.listed(rights);
                 }
-                false
+                continue;
             }
             watcher::Event::InitDone => {
                 found.complete();
                 cache.synced(SOURCE, begun);
                 cache.listed(SOURCE);
-                false
+                continue;
             }
             watcher::Event::Apply(binding) => found.put("", &binding.name_any(), rights(&binding)),
             watcher::Event::Delete(binding) => found.put("", &binding.name_any(), None),
         };
-        if is_news {
+        if news.iter().any(|rights| rights.reaches_any_of(&identities)) {
             cache.enqueue_grants();
         }
+        cache.enqueue_static(&news);
     }
 }
 
@@ -265,7 +261,7 @@ impl Backoff for Patience {
 }
 
 /// Watches for ever: errors are told, logged and waited out.
-fn events<K, P>(
+pub(crate) fn events<K, P>(
     source: &str,
     cache: &Arc<Cache>,
     api: Api<K>,

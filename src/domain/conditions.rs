@@ -61,6 +61,7 @@ pub fn of_grant(reason: Reason, message: &str) -> Vec<Desired> {
         Reason::Denied
         | Reason::NotPermitted
         | Reason::RoleGrew
+        | Reason::IdentityMissing
         | Reason::TooShort
         | Reason::NotEnrolled
         | Reason::CeilingExceeded
@@ -98,6 +99,15 @@ pub fn merge(old: &[Condition], desired: Vec<Desired>, generation: Option<i64>, 
             }
         })
         .collect()
+}
+
+/// What was found beside the reason, as it was said last.
+pub fn findings(conditions: &[Condition]) -> impl Iterator<Item = Desired> {
+    let said = [types::OTHER_RIGHTS, types::STATIC_CREDENTIAL].map(|type_| (type_, find(conditions, type_)));
+    said.into_iter().filter_map(|(type_, condition)| {
+        let condition = condition?;
+        Some(Desired::new(type_, "True", &condition.reason, &condition.message))
+    })
 }
 
 /// The condition of a type.

@@ -1,5 +1,5 @@
 //! Rights that a partner's identity has beside its grant: by bindings to groups that every ServiceAccount is in, or by any other
-//! binding that isn't ours. Source of the groups: Kubernetes, "Service account tokens" under Authenticating.
+//! binding that isn't ours. An identity is a ServiceAccount of ours, or, of a static credential, somebody's own. Source of the groups: Kubernetes, "Service account tokens" under Authenticating.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,10 @@ use super::permission::Shown;
 
 /// The groups of everybody who is known, and of every ServiceAccount. A third is that of the namespace.
 const GROUPS: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
+/// What the group of a namespace's ServiceAccounts begins with.
+const OF_NAMESPACE: &str = "system:serviceaccounts:";
+/// What a ServiceAccount's user name begins with.
+const USER: &str = "system:serviceaccount:";
 /// What Kubernetes itself gives to everybody: discovery, and questions about oneself. Each has the name of its ClusterRole.
 const OF_KUBERNETES: [&str; 5] = [
     "system:basic-user",
@@ -24,7 +28,16 @@ const REFUSED_BY: &str = " (policy ";
 /// How the words about other rights begin.
 const BESIDE: &str = "beside this grant the identity has: ";
 
-/// A binding that reaches partners' identities.
+/// A ServiceAccount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name; empty of one that is yet to be made.
+    pub name: &'a str,
+}
+
+/// A binding that reaches ServiceAccounts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OtherRights {
     /// Its namespace; none where it is a ClusterRoleBinding.
@@ -33,39 +46,34 @@ pub struct OtherRights {
     pub name: String,
     /// What it gives: `ClusterRole view`, say.
     pub role: String,
-    /// The groups by which it reaches every identity.
+    /// The groups of ServiceAccounts that it names.
     groups: BTreeSet<String>,
-    /// The ServiceAccounts that it names.
-    accounts: BTreeSet<String>,
+    /// The ServiceAccounts that it names, by namespace and name.
+    accounts: BTreeSet<(String, String)>,
 }
 
 impl OtherRights {
-    /// Reads a binding that isn't ours; none where it reaches no identity in `identities`.
+    /// Reads a binding that isn't ours; none where it reaches no ServiceAccount.
     #[must_use]
-    pub fn of(
-        namespace: Option<&str>,
-        name: &str,
-        role: &RoleRef,
-        subjects: &[Subject],
-        identities: &str,
-    ) -> Option<Self> {
+    pub fn of(namespace: Option<&str>, name: &str, role: &RoleRef, subjects: &[Subject]) -> Option<Self> {
         if namespace.is_none() && OF_KUBERNETES.contains(&name) && role.name == name {
             return None;
         }
-        let of_namespace = format!("system:serviceaccounts:{identities}");
-        let by_name = format!("system:serviceaccount:{identities}:");
         let (mut groups, mut accounts) = (BTreeSet::new(), BTreeSet::new());
         for subject in subjects {
-            // In a RoleBinding a ServiceAccount without a namespace is refused, so that none is taken for the binding's.
-            let is_ours = subject.namespace.as_deref() == Some(identities);
             match subject.kind.as_str() {
-                "Group" if GROUPS.contains(&subject.name.as_str()) || subject.name == of_namespace => {
+                "Group" if GROUPS.contains(&subject.name.as_str()) || subject.name.starts_with(OF_NAMESPACE) => {
                     groups.insert(subject.name.clone());
                 }
-                "ServiceAccount" if is_ours => {
-                    accounts.insert(subject.name.clone());
+                "ServiceAccount" => {
+                    // In a RoleBinding one without a namespace is refused, so that none is taken for the binding's.
+                    let namespace = subject.namespace.clone();
+                    accounts.extend(namespace.map(|namespace| (namespace, subject.name.clone())));
                 }
-                "User" => accounts.extend(subject.name.strip_prefix(&by_name).map(ToOwned::to_owned)),
+                "User" => {
+                    let account = subject.name.strip_prefix(USER).and_then(|it| it.split_once(':'));
+                    accounts.extend(account.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())));
+                }
                 _ => {}
             }
         }
@@ -78,14 +86,28 @@ impl OtherRights {
         })
     }
 
+    /// Whether it can reach an identity of the namespace.
+    #[must_use]
+    pub fn reaches_any_of(&self, namespace: &str) -> bool {
+        let account = Account { namespace, name: "" };
+        self.groups.iter().any(|group| has(account, group)) || self.accounts.iter().any(|(at, _)| at == namespace)
+    }
+
     /// By what it reaches an identity, if it does.
-    fn reaches(&self, account: &str) -> Option<String> {
-        if self.accounts.contains(account) {
+    fn reaches(&self, account: Account<'_>) -> Option<String> {
+        let is_it = |(namespace, name): &(String, String)| namespace == account.namespace && name == account.name;
+        if self.accounts.iter().any(is_it) {
             return Some("the identity itself".to_owned());
         }
-        let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
+        let groups = self.groups.iter().map(String::as_str);
+        let groups: Vec<&str> = groups.filter(|group| has(account, group)).collect();
         (!groups.is_empty()).then(|| format!("group {}", groups.join(" and ")))
     }
+}
+
+/// Whether an identity is in a group of ServiceAccounts.
+fn has(account: Account<'_>, group: &str) -> bool {
+    GROUPS.contains(&group) || group.strip_prefix(OF_NAMESPACE) == Some(account.namespace)
 }
 
 /// What an identity may do beside its grant, in words; none where that is nothing. Bindings in namespaces other than those that
@@ -93,7 +115,7 @@ impl OtherRights {
 #[must_use]
 pub fn describe<'a>(
     all: impl IntoIterator<Item = &'a OtherRights>,
-    account: &str,
+    account: Account<'_>,
     reached: &BTreeSet<String>,
 ) -> Option<String> {
     let all: BTreeSet<&OtherRights> = all.into_iter().collect();
@@ -122,7 +144,7 @@ pub fn describe<'a>(
         found.push(format!("and {more} more"));
     }
     if is_far {
-        found.push("roles in other namespaces, by RoleBindings there to groups that it is in".to_owned());
+        found.push("roles in other namespaces, by RoleBindings there".to_owned());
     }
     if found.is_empty() {
         return None;
@@ -167,7 +189,14 @@ mod tests {
     }
 
     fn binding(namespace: Option<&str>, name: &str, subjects: &[Subject]) -> Option<OtherRights> {
-        OtherRights::of(namespace, name, &role("ClusterRole", "view"), subjects, IDENTITIES)
+        OtherRights::of(namespace, name, &role("ClusterRole", "view"), subjects)
+    }
+
+    fn ours(name: &str) -> Account<'_> {
+        Account {
+            namespace: IDENTITIES,
+            name,
+        }
     }
 
     fn near() -> BTreeSet<String> {
@@ -178,7 +207,7 @@ mod tests {
     fn what_is_in_other_tenants_namespaces_is_told_and_not_named() {
         let everybody = [subject("Group", "system:serviceaccounts", None)];
         let far = binding(Some("ledger"), "secret-project", &everybody);
-        let words = describe(far.as_ref(), "wlg-a-1", &near()).unwrap_or_default();
+        let words = describe(far.as_ref(), ours("wlg-a-1"), &near()).unwrap_or_default();
         assert!(words.contains("roles in other namespaces"), "{words}");
         assert!(
             !words.contains("ledger") && !words.contains("secret-project"),
@@ -196,14 +225,19 @@ mod tests {
             ("User", "system:serviceaccount:wayleave-identities:wlg-a-1", None),
         ] {
             let found = binding(Some("payments"), "open", &[subject(kind, name, namespace)]);
-            let words = found.as_ref().and_then(|found| describe([found], "wlg-a-1", &near()));
+            let words = found
+                .as_ref()
+                .and_then(|found| describe([found], ours("wlg-a-1"), &near()));
             let words = words.unwrap_or_default();
             assert!(
                 words.contains("ClusterRole view in namespace payments, by RoleBinding payments/open"),
                 "{kind} {name}: {words}"
             );
-            let another = found.as_ref().and_then(|found| describe([found], "wlg-b-1", &near()));
+            let another = found
+                .as_ref()
+                .and_then(|found| describe([found], ours("wlg-b-1"), &near()));
             assert_eq!(another.is_some(), kind == "Group", "{kind} {name}");
+            assert!(found.is_some_and(|found| found.reaches_any_of(IDENTITIES)));
         }
         for (kind, name, namespace) in [
             ("Group", "system:unauthenticated", None),
@@ -215,7 +249,29 @@ mod tests {
             ("User", "system:authenticated", None),
         ] {
             let found = binding(None, "open", &[subject(kind, name, namespace)]);
-            assert_eq!(found, None, "{kind} {name}");
+            assert_eq!(describe(&found, ours("wlg-a-1"), &near()), None, "{kind} {name}");
+            assert!(!found.is_some_and(|found| found.reaches_any_of(IDENTITIES)));
+        }
+    }
+
+    #[test]
+    fn an_identity_of_another_namespace_is_reached_by_its_own_name_and_groups() {
+        let legacy = Account {
+            namespace: "payments",
+            name: "legacy",
+        };
+        for (kind, name, namespace, reaches) in [
+            ("ServiceAccount", "legacy", Some("payments"), true),
+            ("User", "system:serviceaccount:payments:legacy", None, true),
+            ("Group", "system:serviceaccounts:payments", None, true),
+            ("Group", "system:serviceaccounts", None, true),
+            ("ServiceAccount", "legacy", Some("ledger"), false),
+            ("Group", "system:serviceaccounts:ledger", None, false),
+            ("Group", "system:serviceaccounts:wayleave-identities", None, false),
+        ] {
+            let found = binding(None, "open", &[subject(kind, name, namespace)]);
+            let words = describe(&found, legacy, &near());
+            assert_eq!(words.is_some(), reaches, "{kind} {name}: {words:?}");
         }
     }
 
@@ -223,7 +279,7 @@ mod tests {
     fn what_kubernetes_gives_everybody_is_not_told_unless_it_gives_something_else() {
         let everybody = [subject("Group", "system:authenticated", None)];
         let of = |name: &str, given: &str, namespace| {
-            OtherRights::of(namespace, name, &role("ClusterRole", given), &everybody, IDENTITIES)
+            OtherRights::of(namespace, name, &role("ClusterRole", given), &everybody)
         };
         for name in OF_KUBERNETES {
             assert_eq!(of(name, name, None), None);
@@ -238,11 +294,11 @@ mod tests {
         let mut all: Vec<OtherRights> = (0..30)
             .filter_map(|number| binding(None, &format!("open-{number}"), &everybody))
             .collect();
-        let words = describe(&all, "wlg-a-1", &near()).unwrap_or_default();
+        let words = describe(&all, ours("wlg-a-1"), &near()).unwrap_or_default();
         assert!(words.contains("in every namespace, by ClusterRoleBinding open-0 to group system:serviceaccounts"));
         assert!(words.contains("and 22 more"), "{words}");
         all.reverse();
-        assert_eq!(describe(&all, "wlg-a-1", &near()), Some(words));
-        assert_eq!(describe([], "wlg-a-1", &near()), None);
+        assert_eq!(describe(&all, ours("wlg-a-1"), &near()), Some(words));
+        assert_eq!(describe([], ours("wlg-a-1"), &near()), None);
     }
 }

@@ -67,6 +67,16 @@ pub(crate) fn grant() -> AccessGrant {
     }
 }
 
+/// The same by a static credential of ServiceAccount `legacy`.
+pub(crate) fn static_grant() -> AccessGrant {
+    let mut grant = grant();
+    grant.spec.credential = read(json!({"type": "Static", "static": {
+        "serviceAccountName": "legacy", "secretName": "legacy-token",
+        "reason": "its middleware reads one token", "replacement": "AccessGrant acme-billing-reader",
+    }}));
+    grant
+}
+
 /// An active owner since 1 November 2026.
 pub(crate) fn owner(name: &str) -> AccessOwner {
     let spec = read(json!({

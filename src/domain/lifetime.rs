@@ -32,12 +32,18 @@ pub struct TokenAsk {
     pub hard: bool,
 }
 
+/// Whether anything may be issued at `now`: not within the last minute.
+#[must_use]
+pub fn may_issue(now: Instant, until: Instant) -> bool {
+    until.seconds_since(now) > NO_ISSUE
+}
+
 /// The token to ask for at `now`, or none where too little time is left: within the last minute, and, where a hard expiry
 /// is required, once the shortest token would outlive the access.
 #[must_use]
 pub fn ask(now: Instant, until: Instant, lifetime: i64, hard_expiry_required: bool) -> Option<TokenAsk> {
     let left = until.seconds_since(now);
-    if left <= NO_ISSUE {
+    if !may_issue(now, until) {
         return None;
     }
     let longest = left - LAST;

@@ -11,6 +11,7 @@ pub mod names;
 pub mod ownership;
 pub mod permission;
 pub mod policy;
+pub mod static_credential;
 pub mod text;
 pub mod verdict;
 

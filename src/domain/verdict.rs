@@ -16,6 +16,7 @@ use super::approval::{Confirmation, ReviewOutcome};
 use super::conditions::Desired;
 use super::ownership::Owners;
 use super::policy::Terms;
+use super::static_credential::Seen;
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
@@ -69,6 +70,8 @@ pub struct Facts<'a> {
     pub proofs: Option<&'a Proofs>,
     /// What the identity may do beside its grant, in words.
     pub other_rights: Option<&'a str>,
+    /// What is there of a static credential; none where that is yet to be read, and where the credential is of another kind.
+    pub static_credential: Option<&'a Seen>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
 }

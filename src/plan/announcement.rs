@@ -144,6 +144,7 @@ fn is_warning(reason: &str) -> bool {
         | Reason::RoleGrew
         | Reason::ReviewLapsed
         | Reason::ApprovalEnded
+        | Reason::IdentityMissing
         | Reason::TooShort
         | Reason::AdmissionUnproved
         | Reason::ClockSkew
@@ -189,6 +190,7 @@ mod tests {
             status.identity = Some(Identity {
                 namespace: "wayleave-identities".to_owned(),
                 service_account: "wlg-x".to_owned(),
+                static_uid: None,
                 activation,
                 digest: String::new(),
                 claimed_at: at(NOW),

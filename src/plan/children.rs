@@ -48,10 +48,21 @@ impl Site<'_> {
         self.grant.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The name of the ServiceAccount.
+    /// Whether nothing but roles and bindings is made: the identity and its credential are somebody else's.
+    fn is_static(&self) -> bool {
+        self.grant.static_credential().is_some()
+    }
+
+    /// Namespace and name of the ServiceAccount that is given access.
     #[must_use]
-    pub fn identity(&self) -> String {
-        reserved::identity(self.uid(), self.activation)
+    pub fn identity(&self) -> (String, String) {
+        match self.grant.static_credential() {
+            Some(found) => (self.own_namespace().to_owned(), found.service_account_name.0.clone()),
+            None => (
+                self.identities.to_owned(),
+                reserved::identity(self.uid(), self.activation),
+            ),
+        }
     }
 
     /// The name of a generation's anchor.
@@ -60,20 +71,24 @@ impl Site<'_> {
         reserved::anchor(self.uid(), self.activation, generation)
     }
 
-    /// Namespace and name of the delivery Secret.
+    /// Namespace and name of the Secret that holds the credential: the delivery Secret, or that of a static token.
     #[must_use]
     pub fn delivery(&self) -> (String, String) {
+        if self.is_static() {
+            return (self.own_namespace().to_owned(), self.grant.secret_name());
+        }
         match self.grant.token().delivery {
             Delivery::Namespace => (self.own_namespace().to_owned(), self.grant.secret_name()),
             Delivery::Private => (self.identities.to_owned(), reserved::private_delivery(self.uid())),
         }
     }
 
-    /// The ServiceAccount: no pod gets its token.
+    /// The ServiceAccount that is made: no pod gets its token.
     #[must_use]
     pub fn service_account(&self, annotations: &BTreeMap<String, String>) -> ServiceAccount {
+        let name = reserved::identity(self.uid(), self.activation);
         ServiceAccount {
-            metadata: self.meta(self.identities, self.identity(), annotations),
+            metadata: self.meta(self.identities, name, annotations),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         }
@@ -105,6 +120,7 @@ impl Site<'_> {
     #[must_use]
     pub fn bindings(&self, annotations: &BTreeMap<String, String>) -> Vec<RoleBinding> {
         let mut bindings = Vec::new();
+        let (namespace_of_identity, identity) = self.identity();
         for (index, entry) in self.grant.spec.access.iter().enumerate() {
             let name = reserved::access(self.uid(), self.activation, index);
             let (kind, role) = match &entry.cluster_role_ref {
@@ -122,8 +138,8 @@ impl Site<'_> {
                     subjects: Some(vec![Subject {
                         api_group: None,
                         kind: "ServiceAccount".to_owned(),
-                        name: self.identity(),
-                        namespace: Some(self.identities.to_owned()),
+                        name: identity.clone(),
+                        namespace: Some(namespace_of_identity.clone()),
                     }]),
                 });
             }
@@ -173,6 +189,10 @@ impl Site<'_> {
                 .iter()
                 .map(|it| at(ChildKind::Role, &it.metadata, role_content(it))),
         );
+        if self.is_static() {
+            all.sort();
+            return all;
+        }
         all.push(at(
             ChildKind::ServiceAccount,
             &self.service_account(&none).metadata,

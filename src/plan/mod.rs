@@ -126,8 +126,8 @@ impl Step {
 pub struct Issue {
     /// Its number.
     pub activation: i64,
-    /// The token to ask for.
-    pub token: TokenAsk,
+    /// The token to ask for; none where the credential is a static one.
+    pub token: Option<TokenAsk>,
     /// When access ends.
     pub until: Instant,
     /// The finalizer is yet to be set.

@@ -18,13 +18,13 @@ pub struct Minted {
     pub credential_id: Option<String>,
 }
 
-/// Everything of an activation is in place.
+/// Everything of an activation is in place; nothing was minted where the credential is a static one.
 #[must_use]
 pub fn issued(
     claimed: &AccessGrantStatus,
     verdict: &Verdict,
     until: Instant,
-    minted: &Minted,
+    minted: Option<&Minted>,
     children: Vec<ChildRef>,
     now: Instant,
 ) -> AccessGrantStatus {
@@ -34,7 +34,9 @@ pub fn issued(
     if let Some(identity) = &mut status.identity {
         identity.activated_at = Some(now);
     }
-    deliver(&mut status, until, minted);
+    if let Some(minted) = minted {
+        deliver(&mut status, until, minted);
+    }
     settle(status, verdict, now)
 }
 
@@ -75,6 +77,7 @@ fn deliver(status: &mut AccessGrantStatus, until: Instant, minted: &Minted) {
 fn settle(mut status: AccessGrantStatus, verdict: &Verdict, now: Instant) -> AccessGrantStatus {
     let mut desired = conditions::of_grant(Reason::Issued, &verdict.message);
     desired.push(verdict.approved.clone());
+    desired.extend(conditions::findings(&status.conditions));
     status.conditions = conditions::merge(&status.conditions, desired, status.observed_generation, now);
     status
 }

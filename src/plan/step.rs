@@ -84,8 +84,11 @@ impl Planner<'_> {
             let words = format!("the last activation ended before its time: a new one begins at {not_before}");
             return self.done(Step::Rest, status, Reason::Issuing, &words);
         }
-        let lifetime = self.facts.grant.token().lifetime.as_seconds();
-        let Some(token) = lifetime::ask(self.facts.now, until, lifetime, hard_expiry) else {
+        let grant = self.facts.grant;
+        let is_static = grant.static_credential().is_some();
+        let lifetime = grant.token().lifetime.as_seconds();
+        let token = lifetime::ask(self.facts.now, until, lifetime, hard_expiry).filter(|_| !is_static);
+        if token.is_none() && !(is_static && lifetime::may_issue(self.facts.now, until)) {
             forget_access(&mut status);
             return self.done(
                 Step::Rest,
@@ -93,27 +96,29 @@ impl Planner<'_> {
                 Reason::TooShort,
                 "too little time is left for a credential",
             );
-        };
+        }
         let activation = status.activations.max(0) + 1;
         let site = Site {
-            grant: self.facts.grant,
+            grant,
             activation,
             identities: self.identities,
         };
         let (secret_namespace, secret_name) = site.delivery();
+        let (namespace, service_account) = site.identity();
         status.activations = activation;
         status.children = Vec::new();
         status.not_before = None;
         status.identity = Some(Identity {
-            namespace: self.identities.to_owned(),
-            service_account: site.identity(),
+            namespace,
+            service_account,
+            static_uid: self.facts.static_credential.and_then(|seen| seen.uid.clone()),
             activation,
             digest: status.digest.clone().unwrap_or_default(),
             claimed_at: self.facts.now,
             activated_at: None,
         });
         status.credential = Some(CredentialStatus {
-            generation: 1,
+            generation: i64::from(!is_static),
             delivered_generation: 0,
             secret_namespace,
             secret_name,
@@ -122,7 +127,7 @@ impl Planner<'_> {
             rotates_at: None,
             credential_id: None,
             spec_hash: status.digest_sections.get(CREDENTIAL).cloned().unwrap_or_default(),
-            hard_expiry: token.hard,
+            hard_expiry: token.is_some_and(|token| token.hard),
             previous: None,
         });
         let issue = Issue {
@@ -155,6 +160,11 @@ impl Planner<'_> {
         let delivered = credential.delivered_generation;
         let expected = site.expected(&[delivered]);
         let changed = status.digest.as_deref() != Some(identity.digest.as_str());
+        let seen = self.facts.static_credential;
+        if seen.is_some_and(|seen| seen.uid != identity.static_uid) {
+            let what = format!("ServiceAccount {}/{}", identity.namespace, identity.service_account);
+            return self.end_activation(status, &format!("{what} was replaced"), !changed);
+        }
         if let Some(drift) = self.drift(&expected) {
             return self.end_activation(status, &drift, !changed);
         }
@@ -224,6 +234,9 @@ impl Planner<'_> {
 
     /// Whether a rotation is due; true for one that leaves no overlap.
     fn why_rotate(&self, credential: &CredentialStatus, until: Instant) -> Option<bool> {
+        if self.facts.grant.static_credential().is_some() {
+            return None;
+        }
         let status = &self.verdict.kept.status;
         let asked =
             self.observed.rotate_requested.is_some() && self.observed.rotate_requested != status.last_handled_rotate_at;
@@ -323,8 +336,25 @@ impl Planner<'_> {
         let generation = self.facts.grant.metadata.generation;
         let mut desired = conditions::of_grant(reason, message);
         desired.push(self.verdict.approved.clone());
-        if let Some(words) = self.facts.other_rights.filter(|_| status.identity.is_some()) {
+        let is_static = self.facts.grant.static_credential().is_some();
+        if let Some(words) = self
+            .facts
+            .other_rights
+            .filter(|_| is_static || status.identity.is_some())
+        {
             desired.push(Desired::new(types::OTHER_RIGHTS, "True", FOUND, words));
+        }
+        match self.facts.static_credential {
+            Some(seen) => {
+                let finding = seen.finding.as_ref();
+                desired.extend(finding.map(|words| Desired::new(types::STATIC_CREDENTIAL, "True", FOUND, words)));
+            }
+            // What is yet to be read is not gone.
+            None if is_static => {
+                let said = conditions::findings(&status.conditions);
+                desired.extend(said.filter(|it| it.type_ == types::STATIC_CREDENTIAL));
+            }
+            None => {}
         }
         status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
         status.observed_generation = generation;

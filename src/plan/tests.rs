@@ -8,13 +8,16 @@ use super::children::Site;
 use super::{Child, Minted, Observed, Plan, Step, issued, plan, rotated, rotation_asked};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, HardExpiry, Instant, PartnerIntegration,
+    AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, CredentialType, HardExpiry, Instant,
+    PartnerIntegration, StaticControls,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
+use crate::domain::conditions::find;
 use crate::domain::digest::digest;
-use crate::domain::fixtures::{at, decision, grant, integration, owner, policy};
+use crate::domain::fixtures::{at, decision, grant, integration, owner, policy, static_grant};
 use crate::domain::ownership::Owners;
+use crate::domain::static_credential::Seen;
 use crate::domain::verdict::{Access, Facts, Namespace, Verdict, decide};
 
 const IDENTITIES: &str = "wayleave-identities";
@@ -26,13 +29,37 @@ struct World {
     decisions: Vec<AccessDecision>,
     policies: Vec<AccessPolicy>,
     observed: Observed,
+    seen: Option<Seen>,
     made: u32,
     names: BTreeSet<String>,
 }
 
 impl World {
     fn new() -> Self {
-        let (grant, integration) = (grant(), integration());
+        Self::of(grant(), policy())
+    }
+
+    /// A partner with an identity from before, and a policy that permits that.
+    fn of_static_credential() -> Self {
+        let mut policy = policy();
+        policy.spec.credentials.push(CredentialType::Static);
+        policy.spec.static_credentials = Some(StaticControls {
+            duration: policy.spec.limits.duration.unwrap(),
+            review_interval: policy.spec.limits.review_interval.unwrap(),
+            allowed_sources: false,
+            replacement: true,
+        });
+        let mut world = Self::of(static_grant(), policy);
+        world.seen = Some(Seen {
+            uid: Some("uid-of-legacy".to_owned()),
+            missing: None,
+            finding: Some("what is there".to_owned()),
+        });
+        world
+    }
+
+    fn of(grant: AccessGrant, policy: AccessPolicy) -> Self {
+        let integration = integration();
         let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
         let digest = digest(&integration, &grant, &targets).digest;
         let decisions = vec![decision(
@@ -47,11 +74,12 @@ impl World {
             grant,
             integration,
             decisions,
-            policies: vec![policy()],
+            policies: vec![policy],
             observed: Observed {
                 delivery_known: true,
                 ..Observed::default()
             },
+            seen: None,
             made: 0,
             names: BTreeSet::new(),
         }
@@ -89,6 +117,7 @@ impl World {
             admission_proved: true,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: None,
+            static_credential: self.seen.as_ref(),
             clock_skew: None,
         };
         let verdict = decide(&facts);
@@ -150,12 +179,12 @@ impl World {
                     children.push(record(&child));
                 }
                 if limit >= expected.len() {
-                    let minted = self.mint(issue.token.seconds);
+                    let minted = issue.token.map(|token| self.mint(token.seconds));
                     let status = issued(
                         grant.status.as_ref().unwrap(),
                         &verdict,
                         issue.until,
-                        &minted,
+                        minted.as_ref(),
                         children,
                         self.now,
                     );
@@ -478,6 +507,87 @@ fn what_is_beyond_reach_is_named_and_holds_nothing_up() {
 }
 
 #[test]
+fn of_a_static_credential_nothing_but_roles_and_bindings_is_made_and_it_stays_told_when_they_are_gone() {
+    let mut world = World::of_static_credential();
+    world.settle();
+    assert!(world.is_active());
+    let kinds = |world: &World| -> BTreeSet<ChildKind> { world.observed.children.iter().map(|it| it.kind).collect() };
+    assert_eq!(kinds(&world), [ChildKind::RoleBinding, ChildKind::Role].into());
+    let status = world.grant.status.clone().unwrap();
+    let identity = status.identity.unwrap();
+    assert_eq!(
+        (
+            identity.namespace.as_str(),
+            identity.service_account.as_str(),
+            identity.static_uid.as_deref()
+        ),
+        ("payments", "legacy", Some("uid-of-legacy"))
+    );
+    let credential = status.credential.unwrap();
+    assert_eq!(
+        (
+            credential.secret_name.as_str(),
+            credential.generation,
+            credential.hard_expiry
+        ),
+        ("legacy-token", 0, false)
+    );
+    // It is never rotated, whoever asks and however long it lasts.
+    world.observed.rotate_requested = Some("now".to_owned());
+    world.now = world.now.plus(86_400 * 30);
+    assert_eq!(world.look().1.step, Step::Rest);
+    world.now = world.grant.spec.expires_at;
+    world.settle();
+    assert!(world.observed.children.is_empty() && !world.is_active());
+    let said = |world: &World| {
+        find(
+            &world.grant.status.as_ref().unwrap().conditions,
+            types::STATIC_CREDENTIAL,
+        )
+        .cloned()
+    };
+    assert_eq!(said(&world).unwrap().message, "what is there");
+    // What is yet to be read after a restart is not gone; what is gone is told no more.
+    world.seen = None;
+    world.settle();
+    assert!(said(&world).is_some());
+    world.seen = Some(Seen::default());
+    world.settle();
+    assert_eq!(said(&world), None);
+}
+
+#[test]
+fn access_by_a_static_credential_ends_with_its_service_account_and_begins_anew_for_another() {
+    let mut world = World::of_static_credential();
+    world.settle();
+    let seen = world.seen.clone();
+    world.seen = Some(Seen {
+        missing: Some("there is none".to_owned()),
+        ..Seen::default()
+    });
+    world.settle();
+    assert!(!world.is_active() && world.observed.children.is_empty());
+    world.seen = seen.clone();
+    world.settle();
+    assert!(world.is_active());
+    world.seen = seen.map(|seen| Seen {
+        uid: Some("uid-of-another".to_owned()),
+        ..seen
+    });
+    let plan = world.turn(usize::MAX);
+    assert!(matches!(plan.step, Step::Close(_)), "{:?}", plan.step);
+    assert!(
+        plan.status.conditions[1]
+            .message
+            .contains("ServiceAccount payments/legacy was replaced")
+    );
+    world.now = world.now.plus(120);
+    world.settle();
+    let identity = world.grant.status.as_ref().and_then(|status| status.identity.clone());
+    assert!(world.is_active() && identity.unwrap().static_uid.as_deref() == Some("uid-of-another"));
+}
+
+#[test]
 fn an_unwatched_namespace_is_no_drift() {
     let mut world = World::new();
     world.settle();
@@ -498,8 +608,12 @@ proptest! {
     /// issues and comes to hold nothing; an active one comes to hold everything; at rest, planning again changes nothing;
     /// the next look is never after the next change; no name is used twice (the world asserts that).
     #[test]
-    fn the_plan_keeps_its_laws(history in prop::collection::vec((0usize..7, 0usize..8, 1i64..400_000), 1..14), preferred in any::<bool>()) {
-        let mut world = World::new();
+    fn the_plan_keeps_its_laws(
+        history in prop::collection::vec((0usize..7, 0usize..8, 1i64..400_000), 1..14),
+        preferred in any::<bool>(),
+        is_static in any::<bool>(),
+    ) {
+        let mut world = if is_static { World::of_static_credential() } else { World::new() };
         if preferred {
             world.policies[0].spec.limits.hard_expiry = HardExpiry::Preferred;
         }

@@ -88,14 +88,18 @@ pub struct AccessEntry {
 /// The kind of credential, and its particulars.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.type != 'Token' || has(self.token)").message("token must be set where type is Token"))]
+#[x_kube(validation = Rule::new("has(self.token) == (self.type == 'Token')").message("token must be set where type is Token, and nowhere else"))]
+#[x_kube(validation = Rule::new("has(self.static) == (self.type == 'Static')").message("static must be set where type is Static, and nowhere else"))]
 pub struct CredentialSpec {
-    /// The kind of credential. Token: a short-lived ServiceAccount token that is rotated.
+    /// The kind of credential. Token: a short-lived ServiceAccount token that is rotated. Static: a hand-made ServiceAccount and its token Secret, which Wayleave neither makes, rotates nor removes; a policy must allow it and say how it is compensated.
     #[serde(rename = "type")]
     pub type_: CredentialType,
     /// Particulars of a Token; required where type is Token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenSpec>,
+    /// Particulars of a Static credential; required where type is Static.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub static_: Option<StaticSpec>,
 }
 
 /// Kinds of credential.
@@ -103,6 +107,8 @@ pub struct CredentialSpec {
 pub enum CredentialType {
     /// A short-lived ServiceAccount token, bound to an object of its own and rotated.
     Token,
+    /// The static token of a ServiceAccount that somebody made by hand, for software that can't take a new one.
+    Static,
 }
 
 /// A ServiceAccount token, and where it is delivered.
@@ -126,6 +132,24 @@ pub struct TokenSpec {
     pub delivery: Delivery,
 }
 
+/// A partner's identity from before: a ServiceAccount and its static token, both in the grant's namespace. They stay whose they
+/// are: what is granted is bound to the ServiceAccount, and at the end the binding goes and they stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticSpec {
+    /// Name of the ServiceAccount, in the grant's namespace. Not `default`, which every pod there runs as unless it says otherwise.
+    #[x_kube(validation = Rule::new("self != 'default' && !self.startsWith('wlg-')").message("serviceAccountName must be a ServiceAccount of the partner alone: not 'default', and not one with the reserved prefix 'wlg-'"))]
+    pub service_account_name: ObjectName,
+    /// Name of the Secret with its static token (type kubernetes.io/service-account-token), in the grant's namespace.
+    #[x_kube(validation = Rule::new("!self.startsWith('wlg-')").message("secretName must not begin with the reserved prefix 'wlg-'"))]
+    pub secret_name: ObjectName,
+    /// Why the partner can't use a token that is rotated, one line of at most 256 characters.
+    pub reason: Line,
+    /// What replaces it, one line of at most 256 characters, such as the AccessGrant or the release that will; a policy requires it unless it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<Line>,
+}
+
 /// Where a credential is delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Delivery {
@@ -137,9 +161,12 @@ pub enum Delivery {
 }
 
 impl AccessGrant {
-    /// The name of the delivery Secret.
+    /// The name of the Secret that holds the credential: the delivery Secret, or that of a static token.
     #[must_use]
     pub fn secret_name(&self) -> String {
+        if let Some(found) = self.static_credential() {
+            return found.secret_name.0.clone();
+        }
         let chosen = self
             .spec
             .credential
@@ -156,6 +183,16 @@ impl AccessGrant {
     #[must_use]
     pub fn token(&self) -> TokenSpec {
         self.spec.credential.token.clone().unwrap_or_default()
+    }
+
+    /// Particulars of a static credential, where it is of that kind.
+    #[must_use]
+    pub fn static_credential(&self) -> Option<&StaticSpec> {
+        let credential = &self.spec.credential;
+        credential
+            .static_
+            .as_ref()
+            .filter(|_| credential.type_ == CredentialType::Static)
     }
 
     /// Every namespace that the access reaches, sorted, without repeats.

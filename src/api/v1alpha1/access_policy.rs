@@ -25,6 +25,7 @@ use super::{
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')").message("metadata.name must be a DNS label of at most 63 characters")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.staticCredentials) == ('Static' in self.credentials)").message("staticCredentials, the compensating controls, must be set where credentials has Static, and nowhere else"))]
 pub struct AccessPolicySpec {
     /// The namespaces whose grants it is for, by label.
     pub namespace_selector: LabelMatch,
@@ -40,10 +41,13 @@ pub struct AccessPolicySpec {
     pub limits: PolicyLimits,
     /// A ceiling on what may be granted: at least one of rules and clusterRoles.
     pub access: PolicyAccess,
-    /// Kinds of credential that may be issued: Token.
+    /// Kinds of credential that may be used: Token, Static. Of all policies that select a grant each must list its kind.
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(validation = is_distinct("credentials"))]
     pub credentials: Vec<CredentialType>,
+    /// By what a static credential, which never ends by itself and is never rotated, is compensated: required where credentials has Static. limits.credentialLifetime and limits.hardExpiry are for tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_credentials: Option<StaticControls>,
     /// What a grant must show. Of all policies that select a grant the strictest requirement counts.
     pub requires: PolicyRequirements,
     /// Ends what nobody uses; nothing of the kind when left out.
@@ -75,6 +79,22 @@ pub struct PolicyLimits {
     /// Whether a credential must end by itself before the grant does, so that access ends even while the operator is down. Required (when left out): a grant too short for that is refused. Preferred: it is ended by the operator alone, and its status says so.
     #[serde(default)]
     pub hard_expiry: HardExpiry,
+}
+
+/// By what a static credential is compensated. Its reason must always be stated, and self-service is never enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticControls {
+    /// From a grant's startsAt (its creation, where none is given) to its expiresAt, at most: in days, hours and minutes, such as 180d. limits.duration counts too.
+    pub duration: Period,
+    /// The integration's review interval, at most, such as 30d. limits.reviewInterval counts too.
+    pub review_interval: Period,
+    /// The integration must name the addresses that the partner calls from. True when left out.
+    #[serde(default = "yes")]
+    pub allowed_sources: bool,
+    /// The grant must name what replaces the static credential. True when left out.
+    #[serde(default = "yes")]
+    pub replacement: bool,
 }
 
 /// Whether a credential must end by itself before the grant does, so that access ends even while the operator is down.
@@ -187,6 +207,10 @@ pub enum DelegatedRequests {
 pub struct IdleLimit {
     /// Unused for this long, access ends: in days, hours and minutes, such as 30d.
     pub revoke_after: Period,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn one_approval() -> Vec<ApprovalRequirement> {

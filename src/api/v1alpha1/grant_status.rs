@@ -239,6 +239,10 @@ pub struct Identity {
     /// Name of the ServiceAccount.
     #[schemars(length(max = 253))]
     pub service_account: String,
+    /// UID of the ServiceAccount where it is of a static credential, and so not made for the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub static_uid: Option<String>,
     /// Which activation of the grant this is.
     pub activation: i64,
     /// What was approved when it was activated.
@@ -301,9 +305,9 @@ impl std::fmt::Display for ChildKind {
 pub struct CredentialStatus {
     /// The newest generation that was claimed; each is issued at most once.
     pub generation: i64,
-    /// The generation that the delivery Secret holds; 0 before the first.
+    /// The generation that the delivery Secret holds; 0 before the first, and of a static credential, which is not delivered.
     pub delivered_generation: i64,
-    /// Namespace of the delivery Secret.
+    /// Namespace of the delivery Secret, or of the Secret of a static token.
     #[schemars(length(max = 63))]
     pub secret_namespace: String,
     /// Name of the delivery Secret.

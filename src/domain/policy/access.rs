@@ -48,7 +48,16 @@ pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<Point> {
             points.extend(delivered(facts, entry, part));
         }
     }
-    // Whoever edits the grant's namespace may read the Secrets there: no way into other namespaces should lie among them.
+    points.push(if facts.is_static() {
+        static_credential(facts)
+    } else {
+        delivery(facts)
+    });
+    points
+}
+
+/// Whoever edits the grant's namespace may read the Secrets there: no way into other namespaces should lie among them.
+fn delivery(facts: &Facts<'_>) -> Point {
     let delivery = facts.request.grant.token().delivery;
     let beyond = facts.reaches_beyond_own();
     let asks = if beyond {
@@ -56,18 +65,34 @@ pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<Point> {
     } else {
         "any, since access stays in the grant's own namespace"
     };
-    points.push(
-        Point::holds(
-            "grant.credential.delivery",
-            "spec.credential.token.delivery",
-            format!("{delivery:?}"),
-            asks,
-        )
-        .fails_if(beyond && delivery != Delivery::Private, || {
-            "set spec.credential.token.delivery to Private".to_owned()
-        }),
-    );
-    points
+    Point::holds(
+        "grant.credential.delivery",
+        "spec.credential.token.delivery",
+        format!("{delivery:?}"),
+        asks,
+    )
+    .fails_if(beyond && delivery != Delivery::Private, || {
+        "set spec.credential.token.delivery to Private".to_owned()
+    })
+}
+
+/// A static token lies in the grant's namespace, for whoever may read Secrets there, and so can't lead out of it.
+fn static_credential(facts: &Facts<'_>) -> Point {
+    let field = "spec.credential.static";
+    let asks = "the grant's own namespace only";
+    let point = |has| Point::holds("grant.credential.static", field, has, asks);
+    if facts.request.grant.static_credential().is_none() {
+        return point("nothing").fails("missing", "say which ServiceAccount and Secret the partner uses");
+    }
+    let beyond = facts.reaches_beyond_own();
+    let has = if beyond {
+        "reaches other namespaces"
+    } else {
+        "reaches its own namespace"
+    };
+    point(has).fails_if(beyond, || {
+        "take other namespaces out of spec.access, or use a credential of type Token".to_owned()
+    })
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {

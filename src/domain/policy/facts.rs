@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names::LABEL_CLASSIFICATION;
-use crate::api::v1alpha1::{AccessEntry, AccessPolicy, DataClassification, Delivery, ResolvedRule};
+use crate::api::v1alpha1::{AccessEntry, AccessPolicy, CredentialType, DataClassification, Delivery, ResolvedRule};
 use crate::domain::permission::{from_rules, is_reading_only, normalise, reaches_secrets, uncovered};
 
 use super::Request;
@@ -114,14 +114,19 @@ impl<'a> Facts<'a> {
             .any(|namespace| *namespace != self.own)
     }
 
-    /// The name of the Secret that this grant's credential is delivered in, where that is in its own namespace.
+    /// Whether its credential is a static one.
+    pub(super) fn is_static(&self) -> bool {
+        self.request.grant.spec.credential.type_ == CredentialType::Static
+    }
+
+    /// The name of the Secret that holds this grant's credential, where that is in its own namespace.
     pub(super) fn own_delivery(&self) -> Option<String> {
         let grant = self.request.grant;
-        (grant.token().delivery == Delivery::Namespace).then(|| grant.secret_name())
+        (self.is_static() || grant.token().delivery == Delivery::Namespace).then(|| grant.secret_name())
     }
 
     /// Whether the access is mild enough for self-service: it reads, no Secrets, in namespaces whose own label says
-    /// Public or Internal.
+    /// Public or Internal, by a credential that ends.
     pub(super) fn is_mild(&self) -> bool {
         let open = |labels: &BTreeMap<String, String>| {
             labels.get(LABEL_CLASSIFICATION).is_some_and(|label| {
@@ -132,6 +137,7 @@ impl<'a> Facts<'a> {
         };
         let namespaces = &self.request.namespaces;
         self.closed.is_empty()
+            && !self.is_static()
             && self.classification <= DataClassification::Internal
             && self.entries.iter().all(|entry| {
                 entry

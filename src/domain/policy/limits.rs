@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{
-    AccessPolicy, AccessPolicySpec, ApprovalRequirement, DelegatedRequests, HardExpiry, Instant, OnOtherRights,
-    OnRoleGrowth, Period, Principal,
+    AccessPolicy, AccessPolicySpec, ApprovalRequirement, CredentialType, DelegatedRequests, HardExpiry, Instant,
+    OnOtherRights, OnRoleGrowth, Period, Principal,
 };
 use crate::domain::permission::{Shown, long_running};
 
 use super::facts::Facts;
 use super::point::Point;
-use super::{Terms, name};
+use super::{Terms, controls, name};
 
 /// What is asked where no policy sets a limit.
 const NO_LIMIT: &str = "no limit";
@@ -21,10 +21,12 @@ const NO_LIMIT: &str = "no limit";
 pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point> {
     let mut points = lasting(policies, facts);
     points.extend(credential(policies, facts));
-    points.push(duration(policies, facts));
+    let longest = strictest(policies, |spec| spec.limits.duration);
+    points.push(term("limits.duration", longest, facts));
     points.extend(review(policies, facts));
     points.extend(required(policies, facts));
     points.push(delegated(policies, facts));
+    points.extend(controls::points(policies, facts));
     points
 }
 
@@ -63,7 +65,7 @@ pub(super) fn terms(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Terms {
 }
 
 /// The smallest of a limit, and the first policy by name that sets it.
-fn strictest<'a, T: Ord>(
+pub(super) fn strictest<'a, T: Ord>(
     policies: &[&'a AccessPolicy],
     pick: impl Fn(&AccessPolicySpec) -> Option<T>,
 ) -> Option<(T, &'a str)> {
@@ -74,7 +76,10 @@ fn strictest<'a, T: Ord>(
 }
 
 /// The first policy by name that asks for something.
-fn first_that<'a>(policies: &[&'a AccessPolicy], asks: impl Fn(&AccessPolicySpec) -> bool) -> Option<&'a str> {
+pub(super) fn first_that<'a>(
+    policies: &[&'a AccessPolicy],
+    asks: impl Fn(&AccessPolicySpec) -> bool,
+) -> Option<&'a str> {
     policies
         .iter()
         .filter(|policy| asks(&policy.spec))
@@ -116,7 +121,7 @@ fn approvals(policies: &[&AccessPolicy]) -> Vec<ApprovalRequirement> {
 }
 
 /// A point asked for by a policy, if by any.
-fn asked_by(point: Point, policy: Option<&str>) -> Point {
+pub(super) fn asked_by(point: Point, policy: Option<&str>) -> Point {
     match policy {
         Some(policy) => point.by(policy),
         None => point,
@@ -174,6 +179,13 @@ fn credential(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 2] {
             .by(by),
         None => point,
     };
+    if kind == CredentialType::Static {
+        let field = "spec.credential.type";
+        return [
+            point,
+            Point::holds("limits.credentialLifetime", field, "Static", "for tokens only"),
+        ];
+    }
     let lifetime = grant.token().lifetime.0;
     let most = strictest(policies, |spec| spec.limits.credential_lifetime);
     let field = "spec.credential.token.lifetime";
@@ -181,7 +193,7 @@ fn credential(policies: &[&AccessPolicy], facts: &Facts<'_>) -> [Point; 2] {
 }
 
 /// A length of time against the longest allowed.
-fn at_most(name: &'static str, field: &str, given: Period, most: Option<(Period, &str)>) -> Point {
+pub(super) fn at_most(name: &'static str, field: &str, given: Period, most: Option<(Period, &str)>) -> Point {
     let Some((most, by)) = most else {
         return Point::holds(name, field, given.to_string(), NO_LIMIT);
     };
@@ -190,9 +202,9 @@ fn at_most(name: &'static str, field: &str, given: Period, most: Option<(Period,
         .by(by)
 }
 
-fn duration(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Point {
-    let (name, field) = ("limits.duration", "spec.expiresAt");
-    let most = strictest(policies, |spec| spec.limits.duration);
+/// The grant's term against the longest allowed.
+pub(super) fn term(name: &'static str, most: Option<(Period, &str)>, facts: &Facts<'_>) -> Point {
+    let field = "spec.expiresAt";
     let grant = facts.request.grant;
     let created = grant
         .metadata
@@ -297,7 +309,12 @@ fn delegated<'a>(policies: &[&AccessPolicy], facts: &Facts<'a>) -> Point {
 }
 
 /// Something that has to be shown if a policy asks for it.
-fn shown((name, field): (&'static str, &str), has: Option<String>, missing: &str, by: Option<&str>) -> Point {
+pub(super) fn shown(
+    (name, field): (&'static str, &str),
+    has: Option<String>,
+    missing: &str,
+    by: Option<&str>,
+) -> Point {
     let is_missing = has.is_none();
     let asks = if by.is_some() { "required" } else { "not required" };
     let point = Point::holds(name, field, has.unwrap_or_else(|| "none".to_owned()), asks);

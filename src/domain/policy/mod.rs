@@ -5,6 +5,7 @@
 //! that a lax policy never weakens a strict one.
 
 mod access;
+mod controls;
 mod facts;
 mod limits;
 mod point;

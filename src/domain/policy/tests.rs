@@ -562,3 +562,87 @@ fn what_the_policies_ask_together_names_the_strictest() {
     );
     assert_eq!(judgement.terms.unwrap().duration.unwrap().to_string(), "30d");
 }
+
+/// A static credential under a policy that permits it with every control.
+fn of_static_credential() -> World {
+    World::new()
+        .changed(|world| {
+            world.grant.spec.credential = from(json!({"type": "Static", "static": {
+                "serviceAccountName": "legacy", "secretName": "legacy-token", "reason": "it reads one token", "replacement": "reader-2",
+            }}));
+            world.integration.spec.allowed_sources = from(json!(["203.0.113.0/24"]));
+        })
+        .policy(|policy| {
+            policy.spec.credentials = from(json!(["Token", "Static"]));
+            policy.spec.static_credentials = from(json!({"duration": "90d", "reviewInterval": "90d"}));
+        })
+}
+
+#[test]
+fn a_static_credential_needs_every_policy_that_applies_to_permit_it_and_name_its_controls() {
+    let terms = of_static_credential().terms();
+    assert!(!terms.self_service);
+    of_static_credential().and_policy("strict", |_| {}).refused(&[
+        "spec.credential.type: Static is not among credentials (policy strict)",
+        "spec.credential.type: Static, compensated by controls (policy strict)",
+    ]);
+    of_static_credential()
+        .policy(|policy| policy.spec.static_credentials = None)
+        .refused(&["spec.credential.type: Static, compensated by controls (policy readers)"]);
+}
+
+#[test]
+fn each_control_of_a_static_credential_is_asked_for() {
+    let controls = |change: fn(&mut crate::api::v1alpha1::StaticControls)| {
+        of_static_credential().policy(|policy| change(policy.spec.static_credentials.as_mut().unwrap()))
+    };
+    controls(|controls| controls.duration = from(json!("30d")))
+        .refused(&["spec.expiresAt: 90d after the start, at most 30d (policy readers)"]);
+    controls(|controls| controls.review_interval = from(json!("30d")))
+        .refused(&["integration spec.review.interval: 90d, at most 30d (policy readers)"]);
+    let bare = |world: &mut World| {
+        world.integration.spec.allowed_sources.clear();
+        world.grant.spec.credential.static_.as_mut().unwrap().replacement = None;
+    };
+    of_static_credential().changed(bare).refused(&[
+        "integration spec.allowedSources: empty, addresses are required of a static credential (policy readers)",
+        "spec.credential.static.replacement: missing, what replaces a static credential is required (policy readers)",
+    ]);
+    controls(|controls| (controls.allowed_sources, controls.replacement) = (false, false))
+        .changed(bare)
+        .terms();
+    // Nothing of it is asked of a token.
+    World::new()
+        .policy(|policy| {
+            policy.spec.credentials = from(json!(["Token", "Static"]));
+            policy.spec.static_credentials = from(json!({"duration": "1d", "reviewInterval": "1d"}));
+        })
+        .terms();
+}
+
+#[test]
+fn a_static_credential_stays_in_its_namespace_and_is_never_self_service_nor_read_by_itself() {
+    of_static_credential()
+        .access(json!([{"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}], "namespaces": ["ledger"]}]))
+        .policy(|policy| policy.spec.access.target_namespaces = from(json!({"matchLabels": {"ledger": "yes"}})))
+        .refused(&["spec.credential.static: reaches other namespaces, the grant's own namespace only"]);
+    let mild = |world: &mut World| {
+        let label = (
+            crate::api::names::LABEL_CLASSIFICATION.to_owned(),
+            "Internal".to_owned(),
+        );
+        world.namespaces.get_mut("payments").unwrap().extend([label]);
+        world.policies[0].spec.self_service = true;
+    };
+    assert!(World::new().changed(mild).terms().self_service);
+    assert!(!of_static_credential().changed(mild).terms().self_service);
+    of_static_credential()
+        .rule(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["legacy-token"]}))
+        .refused(&["spec.access[0].rules[0]: the Secret legacy-token in namespace payments delivers a credential and is never granted"]);
+    of_static_credential()
+        .changed(|world| world.grant.spec.credential.static_ = None)
+        .refused(&[
+            "spec.credential.static: missing",
+            "spec.credential.static.replacement: missing, what replaces a static credential is required (policy readers)",
+        ]);
+}

@@ -104,17 +104,27 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     // An approval's own date ends nothing that has ended by then.
     let is_moot = standing.own_end == standing.review_due && ends_because != Reason::ApprovalEnded;
     status.next_review_at = standing.review_due.filter(|_| !is_moot);
-    let hard_expiry = terms
-        .as_ref()
-        .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
+    let is_static = facts.grant.static_credential().is_some();
+    // A static token never ends by itself: whoever permits one has said so.
+    let hard_expiry = !is_static
+        && terms
+            .as_ref()
+            .is_none_or(|terms| terms.hard_expiry == HardExpiry::Required);
     let hold = hold(facts);
     let is_live = status
         .identity
         .as_ref()
         .is_some_and(|identity| identity.activated_at.is_some());
+    against.extend(identity_missing(facts));
     if !is_live && against.is_empty() {
         let lifetime = facts.grant.token().lifetime.as_seconds();
-        if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
+        if is_static {
+            if !lifetime::may_issue(facts.now, until) {
+                against.push((Reason::TooShort, ends::too_late(facts.now, until)));
+            } else if facts.static_credential.is_none() {
+                against.push((Reason::Issuing, "the static credential is being looked for".to_owned()));
+            }
+        } else if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
             against.push((Reason::TooShort, ends::too_short(facts.now, until)));
         }
         against.extend(other_rights(facts, terms.as_ref()));
@@ -365,6 +375,12 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
         Reason::ClockSkew,
         format!("local time and the API server's differ by {skew} s, at most 30 s"),
     ))
+}
+
+/// What the grant is for is not there: whoever made a ServiceAccount of that name would have the access.
+fn identity_missing(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    let words = facts.static_credential?.missing.clone()?;
+    Some((Reason::IdentityMissing, words))
 }
 
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.

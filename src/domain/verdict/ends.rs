@@ -55,6 +55,15 @@ pub(super) fn next_change(
         .min()
 }
 
+/// Why access can't begin any more.
+pub(super) fn too_late(now: Instant, until: Instant) -> String {
+    format!(
+        "{} s are left until {until}; at least {} s are needed: prolong it",
+        until.seconds_since(now),
+        lifetime::NO_ISSUE + 1
+    )
+}
+
 /// Why a credential can't be made for the time that is left.
 pub(super) fn too_short(now: Instant, until: Instant) -> String {
     let left = until.seconds_since(now);

@@ -9,15 +9,16 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, HardExpiry, Identity, Instant, MOST_POLICIES,
-    OnOtherRights, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, HardExpiry, Identity, Instant,
+    MOST_POLICIES, OnOtherRights, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule, StaticControls,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::digest::digest;
-use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy};
+use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy, static_grant};
 use crate::domain::lifetime;
 use crate::domain::ownership::Owners;
+use crate::domain::static_credential::Seen;
 
 struct Case {
     now: Instant,
@@ -31,6 +32,7 @@ struct Case {
     earlier_siblings: usize,
     admission_proved: bool,
     other_rights: Option<&'static str>,
+    static_credential: Option<Seen>,
     clock_skew: Option<i64>,
 }
 
@@ -55,6 +57,7 @@ impl Case {
             earlier_siblings: 0,
             admission_proved: true,
             other_rights: None,
+            static_credential: None,
             clock_skew: None,
         };
         case.approve("one", "2026-12-01T00:00:00Z");
@@ -97,6 +100,7 @@ impl Case {
             admission_proved: self.admission_proved,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: self.other_rights,
+            static_credential: self.static_credential.as_ref(),
             clock_skew: self.clock_skew,
         })
     }
@@ -114,12 +118,32 @@ impl Case {
             status.identity = Some(Identity {
                 namespace: "wayleave-identities".to_owned(),
                 service_account: "wlg-0-1".to_owned(),
+                static_uid: None,
                 activation: 1,
                 digest: status.digest.clone().unwrap(),
                 claimed_at: self.now,
                 activated_at: Some(self.now),
             });
         }
+    }
+
+    /// Of an identity from before, which is not there.
+    fn missing_static_credential(&mut self) {
+        self.grant = static_grant();
+        let policy = &mut self.policies[0].spec;
+        policy.credentials.push(CredentialType::Static);
+        policy.static_credentials = Some(StaticControls {
+            duration: policy.limits.duration.unwrap(),
+            review_interval: policy.limits.review_interval.unwrap(),
+            allowed_sources: false,
+            replacement: true,
+        });
+        self.decisions.clear();
+        self.approve("one", "2026-12-01T00:00:00Z");
+        self.static_credential = Some(Seen {
+            missing: Some("there is none".to_owned()),
+            ..Seen::default()
+        });
     }
 
     fn namespace(&mut self) -> &mut Namespace {
@@ -161,6 +185,23 @@ fn a_sound_grant_is_active_until_its_earliest_end() {
         (until, ends_because),
         (at("2027-01-01T00:00:00Z"), Reason::ApprovalEnded)
     );
+}
+
+#[test]
+fn a_static_credential_that_is_there_gives_access_without_a_hard_end_and_one_unseen_gives_none_yet() {
+    let mut case = Case::sound();
+    case.missing_static_credential();
+    case.static_credential = None;
+    assert_eq!(case.ask().reason, Reason::Issuing);
+    case.static_credential = Some(Seen::presumed());
+    let Access::Active { until, hard_expiry, .. } = case.ask().access else {
+        panic!("inactive: {}", case.ask().message)
+    };
+    assert_eq!((until, hard_expiry), (at("2027-01-20T00:00:00Z"), false));
+    case.now = at("2027-01-19T23:58:59Z");
+    assert_eq!(case.ask().reason, Reason::Issued, "no token has to be minted in time");
+    case.now = at("2027-01-19T23:59:00Z");
+    assert_eq!(case.ask().reason, Reason::TooShort);
 }
 
 #[test]
@@ -212,6 +253,7 @@ fn an_approval_that_ends_by_its_own_date_is_announced_for_that_day_and_told_from
 #[case::approval_ended(Reason::ApprovalEnded, |c: &mut Case| c.decisions[0].spec.valid_until = Some(at("2026-12-01T12:00:00Z")))]
 #[case::unapproved(Reason::AwaitingApproval, |c: &mut Case| c.decisions.clear())]
 #[case::changed(Reason::AwaitingApproval, |c: &mut Case| c.grant.spec.ticket = Some("CHG-2".into()))]
+#[case::identity_missing(Reason::IdentityMissing, |c: &mut Case| c.missing_static_credential())]
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
 #[case::unproved(Reason::AdmissionUnproved, |c: &mut Case| c.admission_proved = false)]
 #[case::skewed(Reason::ClockSkew, |c: &mut Case| c.clock_skew = Some(31))]
