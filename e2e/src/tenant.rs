@@ -333,7 +333,16 @@ impl<'a> Tenant<'a> {
         let grant = self.get_grant(name).await?;
         let credential = &grant["status"]["credential"];
         let (namespace, secret) = (text(&credential["secretNamespace"]), text(&credential["secretName"]));
-        let secret = api(&self.root, "Secret", &namespace).get(&secret).await?;
+        self.holder_of(&namespace, &secret).await
+    }
+
+    /// Who holds the token in a Secret of this namespace.
+    pub async fn holder(&self, secret: &str) -> Result<Partner> {
+        self.holder_of(&self.ns, secret).await
+    }
+
+    async fn holder_of(&self, namespace: &str, secret: &str) -> Result<Partner> {
+        let secret = api(&self.root, "Secret", namespace).get(secret).await?;
         let secret: k8s_openapi::api::core::v1::Secret = secret.try_parse()?;
         let data = secret.data.unwrap_or_default();
         let token = data.get("token").context("the Secret holds no token")?;

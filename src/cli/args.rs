@@ -152,6 +152,9 @@ pub struct List {
     /// Grants of every namespace
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
+    /// Only grants of static credentials, which never end by themselves
+    #[arg(long = "static")]
+    pub static_credentials: bool,
 }
 
 /// Arguments of `explain`.

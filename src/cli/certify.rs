@@ -149,6 +149,10 @@ pub fn describe_grant(grant: &AccessGrant, decisions: &[AccessDecision], cannot:
     for entry in &grant.spec.access {
         lines.push(("access", describe_access(entry, &own)));
     }
+    // What is to be put up with for another term.
+    if let Some(finding) = find(&status.conditions, types::STATIC_CREDENTIAL) {
+        lines.push(("credential", finding.message.clone()));
+    }
     let about: Vec<&AccessDecision> = decisions.iter().filter(|it| is_about(it, grant)).collect();
     match status.approvals.as_slice() {
         [] => lines.push(("approved", "no approval counts".to_owned())),

@@ -240,6 +240,27 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
     for entry in &grant.spec.access {
         lines.push(("access", describe_access(entry, own)));
     }
+    lines.extend(describe_credential(grant));
+    let start = grant.spec.starts_at.map_or("now".to_owned(), |at| at.to_string());
+    lines.push(("term", format!("{start} to {}", grant.spec.expires_at)));
+    lines.push(("digest", digest.to_owned()));
+    listed(&lines)
+}
+
+/// By which credential access is used; of a static one, what is asked to be put up with.
+fn describe_credential(grant: &AccessGrant) -> Vec<(&'static str, String)> {
+    if let Some(found) = grant.static_credential() {
+        let (account, secret) = (&found.service_account_name, &found.secret_name);
+        let what = format!(
+            "Static: the token of ServiceAccount {account} in Secret {secret}, which never ends by itself and is never replaced"
+        );
+        let replacement = found.replacement.as_ref().map_or("nothing named", |it| it.as_ref());
+        return vec![
+            ("credential", what),
+            ("because", found.reason.to_string()),
+            ("replaced by", replacement.to_owned()),
+        ];
+    }
     let token = grant.token();
     let delivery = match token.delivery {
         Delivery::Namespace => "in the grant's namespace",
@@ -253,11 +274,7 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
     if !token.audiences.is_empty() {
         let _ = write!(credential, ", for {}", words(&token.audiences));
     }
-    lines.push(("credential", credential));
-    let start = grant.spec.starts_at.map_or("now".to_owned(), |at| at.to_string());
-    lines.push(("term", format!("{start} to {}", grant.spec.expires_at)));
-    lines.push(("digest", digest.to_owned()));
-    listed(&lines)
+    vec![("credential", credential)]
 }
 
 /// A line for each label and value; nothing in it can take over a terminal.

@@ -198,6 +198,9 @@ fn rows() -> Vec<Row> {
             let rules = enrolment_rules(all);
             rules.contains("partners") && !rules.contains("wayleave-read")
         }),
+        ("ceiling.staticCredentials", json!(true), |all| {
+            policy_says(all, "operator-limits", "s.namespace == request.namespace")
+        }),
         ("admission.enabled", json!(false), |all| {
             !json!(all).to_string().contains("AdmissionPolicy\"")
         }),

@@ -34,7 +34,7 @@ pub async fn cluster() -> Result<&'static Cluster> {
             let options = InstallOptions {
                 values: json!({
                     "replicas": 0,
-                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING]},
+                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING], "staticCredentials": true},
                     "enrolment": {"otherClusterRoles": [OTHER_ENROLMENT]},
                     "admission": {"delegates": {
                         "requests": [delegate(REQUESTS), delegate(DECISIONS)],

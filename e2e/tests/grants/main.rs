@@ -19,4 +19,5 @@ mod returns;
 mod review;
 mod self_service;
 mod several_people;
+mod static_credential;
 mod whole_run;

@@ -17,7 +17,7 @@ pub fn sound() -> Result<Vec<Value>> {
     SOUND.iter().map(read).collect()
 }
 
-const SOUND: [&str; 9] = [
+const SOUND: [&str; 10] = [
     r#"
 apiVersion: wayleave.dev/v1alpha1
 kind: AccessOwner
@@ -80,6 +80,18 @@ spec:
 "#,
     r#"
 apiVersion: wayleave.dev/v1alpha1
+kind: AccessGrant
+metadata: {name: static}
+spec:
+  integrationRef: {name: ledgerly}
+  access: [{clusterRoleRef: {name: "wayleave:read_all.V2"}}]
+  credential:
+    type: Static
+    static: {serviceAccountName: ledgerly.middleware, secretName: ledgerly-token, reason: It reads one token at its start, replacement: AccessGrant rules}
+  expiresAt: "2030-03-01T00:00:00Z"
+"#,
+    r#"
+apiVersion: wayleave.dev/v1alpha1
 kind: AccessPolicy
 metadata: {name: baseline}
 spec:
@@ -95,7 +107,8 @@ spec:
     longRunning: false
     onRoleGrowth: Report
     onOtherRights: Refuse
-  credentials: [Token]
+  credentials: [Token, Static]
+  staticCredentials: {duration: 60d, reviewInterval: 30d, allowedSources: true, replacement: true}
   requires:
     approvals: [{count: 2, groups: [security]}]
     delegatedRequests: Allow
@@ -616,6 +629,62 @@ fn of_meaning() -> Vec<Refusal> {
             json!("14m"),
             "spec.limits.credentialLifetime",
             "credentialLifetime must be at least 15m",
+        ),
+        (
+            "AccessGrant/static",
+            "/spec/credential/static",
+            Value::Null,
+            "spec.credential",
+            "static must be set where type is Static, and nowhere else",
+        ),
+        (
+            "AccessGrant/static",
+            "/spec/credential/type",
+            json!("Token"),
+            "spec.credential",
+            "static must be set where type is Static, and nowhere else",
+        ),
+        (
+            "AccessGrant/rules",
+            "/spec/credential/type",
+            json!("Static"),
+            "spec.credential",
+            "token must be set where type is Token, and nowhere else",
+        ),
+        (
+            "AccessGrant/static",
+            "/spec/credential/static/serviceAccountName",
+            json!("default"),
+            "spec.credential.static.serviceAccountName",
+            "serviceAccountName must be a ServiceAccount of the partner alone",
+        ),
+        (
+            "AccessGrant/static",
+            "/spec/credential/static/serviceAccountName",
+            json!("wlg-one"),
+            "spec.credential.static.serviceAccountName",
+            "serviceAccountName must be a ServiceAccount of the partner alone",
+        ),
+        (
+            "AccessGrant/static",
+            "/spec/credential/static/secretName",
+            json!("wlg-one"),
+            "spec.credential.static.secretName",
+            "secretName must not begin with the reserved prefix",
+        ),
+        (
+            "AccessPolicy/baseline",
+            "/spec/staticCredentials",
+            Value::Null,
+            "spec",
+            "staticCredentials, the compensating controls, must be set where credentials has Static",
+        ),
+        (
+            "AccessPolicy/baseline",
+            "/spec/credentials",
+            json!(["Token"]),
+            "spec",
+            "staticCredentials, the compensating controls, must be set where credentials has Static, and nowhere else",
         ),
         (
             "AccessPolicy/baseline",

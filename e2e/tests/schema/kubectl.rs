@@ -19,7 +19,7 @@ const TABLES: [(&str, &str, &str, &str); 6] = [
         "wlg",
         "AccessGrant",
         "NAME READY ACTIVE REASON PARTNER ENDS AGE",
-        "OWNERS POLICY APPROVER SECRET SUBJECT",
+        "OWNERS POLICY APPROVER CREDENTIAL SECRET SUBJECT",
     ),
     (
         "wld",

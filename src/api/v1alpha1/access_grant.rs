@@ -30,6 +30,7 @@ use super::{
     printcolumn(name = "Owners", type_ = "string", json_path = ".status.summary.owners", priority = 1),
     printcolumn(name = "Policy", type_ = "string", json_path = ".status.summary.policies", priority = 1),
     printcolumn(name = "Approver", type_ = "string", json_path = ".status.summary.approvedBy", priority = 1),
+    printcolumn(name = "Credential", type_ = "string", json_path = ".spec.credential.type", priority = 1),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.credential.secretName", priority = 1),
     printcolumn(name = "Subject", type_ = "string", json_path = ".status.summary.subject", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -34,6 +34,14 @@ pub async fn run(args: &Kubeconfig, io: &mut Io<'_>, session: &Session) -> anyho
         "a kubeconfig is never printed: name a file with --file"
     );
     let grant = grant(session, &args.grant).await?;
+    if let Some(found) = grant.static_credential() {
+        bail!(
+            "{}/{} is used by a static credential, which Wayleave does not deliver: the partner has the token of Secret {}",
+            session.namespace,
+            args.grant,
+            found.secret_name
+        );
+    }
     let status = grant.status.unwrap_or_default();
     let Some(credential) = status
         .credential

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use crate::api::conditions::types;
-use crate::api::v1alpha1::{AccessGrant, Instant, PartnerIntegration};
+use crate::api::v1alpha1::{AccessGrant, CredentialType, Instant, PartnerIntegration};
 use crate::cli::args::List;
 use crate::cli::{Io, Session, failure, output};
 use crate::domain::ownership;
@@ -44,6 +44,7 @@ pub async fn run(args: &List, io: &mut Io<'_>, session: &Session) -> anyhow::Res
         .await
         .context("listing grants")?
         .items;
+    grants.retain(|grant| !args.static_credentials || grant.spec.credential.type_ == CredentialType::Static);
     grants.sort_by_key(|grant| (grant.namespace(), grant.name_any()));
     for grant in &mut grants {
         grant.metadata.managed_fields = None;
@@ -70,7 +71,12 @@ pub async fn run(args: &List, io: &mut Io<'_>, session: &Session) -> anyhow::Res
         } else {
             format!("namespace {}", output::escape(&session.namespace))
         };
-        writeln!(io.err, "no grants in {place}")?;
+        let what = if args.static_credentials {
+            "grants of static credentials"
+        } else {
+            "grants"
+        };
+        writeln!(io.err, "no {what} in {place}")?;
         return Ok(());
     }
     let rows: Vec<Vec<String>> = grants

@@ -1,6 +1,6 @@
 //! `rotate`: asks for a new credential.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 
@@ -14,9 +14,15 @@ use crate::cli::{Io, Session, output};
 ///
 /// # Errors
 ///
-/// When the grant doesn't exist or the API server refuses.
+/// When the grant doesn't exist, its credential is a static one, or the API server refuses.
 pub async fn run(args: &Rotate, io: &mut Io<'_>, session: &Session) -> anyhow::Result<()> {
-    grant(session, &args.grant).await?;
+    let grant = grant(session, &args.grant).await?;
+    ensure!(
+        grant.static_credential().is_none(),
+        "{}/{} is used by a static credential, which Wayleave does not make: nothing of it is rotated",
+        session.namespace,
+        args.grant
+    );
     let at = Instant::new(io.now);
     let patch = serde_json::json!({"metadata": {"annotations": {ANNOTATION_ROTATE_REQUESTED_AT: at}}});
     let mut patched = Api::<AccessGrant>::namespaced(session.client.clone(), &session.namespace)

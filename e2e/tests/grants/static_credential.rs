@@ -1,0 +1,295 @@
+//! A partner's identity from before: a ServiceAccount that somebody made by hand, with a token that never ends.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+use wayleave_e2e::plugin::Plugin;
+use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, next_second, text};
+use wayleave_e2e::{Tenant, eventually};
+
+use crate::cluster::{cluster, tenant};
+
+const LEGACY: &str = "legacy";
+const TOKEN: &str = "legacy-token";
+const READER: &str = "reader";
+
+/// A tenant with a hand-made ServiceAccount and its static token, which has no right yet; and its holder.
+async fn with_legacy(ns: &str) -> Result<(Tenant<'static>, Partner)> {
+    let tenant = tenant(ns).await?;
+    let root = &tenant.root;
+    create(root, "ServiceAccount", ns, LEGACY, json!({})).await?;
+    let partner = static_token(&tenant, LEGACY, TOKEN).await?;
+    ensure!(partner.read().await? == 403);
+    Ok((tenant, partner))
+}
+
+/// Makes a static token of a ServiceAccount; gives who holds it.
+async fn static_token(tenant: &Tenant<'_>, account: &str, secret: &str) -> Result<Partner> {
+    let body = json!({
+        "type": "kubernetes.io/service-account-token",
+        "metadata": {"annotations": {"kubernetes.io/service-account.name": account}},
+    });
+    create(&tenant.root, "Secret", &tenant.ns, secret, body).await?;
+    eventually("the static token to be filled in", LIMIT, || async {
+        let partner = tenant.holder(secret).await;
+        Ok(partner.ok())
+    })
+    .await
+}
+
+/// A grant by that credential.
+fn by_legacy() -> Value {
+    json!({"credential": {"type": "Static", "token": null, "static": {
+        "serviceAccountName": LEGACY, "secretName": TOKEN,
+        "reason": "its middleware reads one token at its start", "replacement": "AccessGrant reader-2",
+    }}})
+}
+
+/// Lets the tenant's policy permit static credentials under these controls.
+async fn permit(tenant: &Tenant<'_>, controls: Value) -> Result<()> {
+    let policy = json!({"spec": {"credentials": ["Token", "Static"], "staticCredentials": controls}});
+    tenant
+        .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, policy)
+        .await?;
+    Ok(())
+}
+
+/// What of the hand-made identity must stay as it is: all of it, but for what Kubernetes itself notes.
+async fn untouched(tenant: &Tenant<'_>) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for (kind, name) in [("ServiceAccount", LEGACY), ("Secret", TOKEN)] {
+        let mut object = api(&tenant.root, kind, &tenant.ns).get(name).await?;
+        object.metadata.managed_fields = None;
+        object.metadata.resource_version = None;
+        object.labels_mut().remove("kubernetes.io/legacy-token-last-used");
+        all.push(serde_json::to_value(object)?);
+    }
+    Ok(all)
+}
+
+async fn says(tenant: &Tenant<'_>, type_: &str, words: &[&str]) -> Result<()> {
+    eventually("the finding", LIMIT, || async {
+        let found = condition(&tenant.get_grant(READER).await?, type_);
+        let said = text(&found["message"]);
+        ensure!(found["status"] == "True", "{found}");
+        for part in words {
+            ensure!(said.contains(part), "{part}: {said}");
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_static_credential_is_refused_until_policies_permit_it_and_each_control_is_met() -> Result<()> {
+    let (tenant, partner) = with_legacy("static-refused").await?;
+    tenant.grant(READER, by_legacy()).await?;
+    let refused = |words: &'static [&'static str]| {
+        let tenant = &tenant;
+        eventually("the refusal", LIMIT, move || async move {
+            let ready = condition(&tenant.get_grant(READER).await?, "Ready");
+            let said = text(&ready["message"]);
+            ensure!(ready["reason"] == "NotPermitted", "{ready}");
+            for part in words {
+                ensure!(said.contains(part), "{part}: {said}");
+            }
+            Ok(Some(()))
+        })
+    };
+    refused(&["spec.credential.type: Static is not among credentials"]).await?;
+    // Found, and told, before anything is granted.
+    says(
+        &tenant,
+        "StaticCredential",
+        &["ServiceAccount static-refused/legacy", "reader-2"],
+    )
+    .await?;
+    // A policy that permits it has to name controls.
+    let bare = json!({"spec": {"credentials": ["Token", "Static"]}});
+    let bare = tenant
+        .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, bare)
+        .await;
+    let said = format!(
+        "{:#}",
+        bare.err().map_or_else(String::new, |error| format!("{error:#}"))
+    );
+    ensure!(
+        said.contains("staticCredentials, the compensating controls, must be set"),
+        "{said}"
+    );
+
+    permit(&tenant, json!({"duration": "1h", "reviewInterval": "30d"})).await?;
+    refused(&[
+        "spec.expiresAt: 2h after the start, at most 1h",
+        "integration spec.review.interval: 90d, at most 30d",
+        "integration spec.allowedSources: empty, addresses are required of a static credential",
+    ])
+    .await?;
+    tenant.approve(READER, json!({})).await?;
+    ensure!(partner.read().await? == 403, "approved, and not permitted");
+    permit(&tenant, json!({"duration": "90d"})).await?;
+    let mended = json!({"spec": {"allowedSources": ["203.0.113.0/24"], "review": {"interval": "30d"}}});
+    tenant.patch("PartnerIntegration", "acme", mended).await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    tenant
+        .patch(
+            "AccessGrant",
+            READER,
+            json!({"spec": {"credential": {"static": {"replacement": null}}}}),
+        )
+        .await?;
+    refused(&["spec.credential.static.replacement: missing"]).await?;
+    tenant
+        .patch("AccessGrant", READER, json!({"spec": by_legacy()}))
+        .await?;
+    // What stood there before counts as approved anew only after it was replaced.
+    next_second().await;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    ensure!(partner.read().await? == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_granted_to_it_goes_at_the_end_and_what_was_there_stays_as_it_was_and_is_told() -> Result<()> {
+    let (tenant, partner) = with_legacy("static-life").await?;
+    let (ns, root) = (tenant.ns.as_str(), &tenant.root);
+    let controls = json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false});
+    permit(&tenant, controls).await?;
+    let subject = json!([{"kind": "ServiceAccount", "name": LEGACY, "namespace": ns}]);
+    create(root, "RoleBinding", ns, "from-before", binding("view", subject)).await?;
+    let before = untouched(&tenant).await?;
+    tenant.grant(READER, by_legacy()).await?;
+    tenant.approve(READER, json!({})).await?;
+    let issued = tenant.wait_reason(READER, "Issued").await?;
+    let status = &issued["status"];
+    ensure!(
+        status["identity"]["serviceAccount"] == LEGACY && status["identity"]["namespace"] == ns,
+        "{status}"
+    );
+    ensure!(status["credential"]["hardExpiry"] == false, "{status}");
+    let uid = text(&issued["metadata"]["uid"]);
+    let made = tenant.children(&uid).await?;
+    ensure!(
+        made.len() == 2 && made[0].starts_with("Role ") && made[1].starts_with("RoleBinding "),
+        "{made:?}"
+    );
+    says(
+        &tenant,
+        "StaticCredential",
+        &[
+            "ServiceAccount static-life/legacy",
+            "Secret static-life/legacy-token",
+            "never ends by itself",
+        ],
+    )
+    .await?;
+    // What it may do beside the grant, from before.
+    let words =
+        "ClusterRole view in namespace static-life, by RoleBinding static-life/from-before to the identity itself";
+    says(&tenant, "OtherRights", &[words]).await?;
+    tenant.delete("RoleBinding", ns, "from-before").await?;
+    eventually("no other rights to be told", LIMIT, || async {
+        let grant = tenant.get_grant(READER).await?;
+        Ok(condition(&grant, "OtherRights").is_null().then_some(()))
+    })
+    .await?;
+    ensure!(partner.read().await? == 200);
+    // The day of its last use is Kubernetes' own word, and another token of it is told of.
+    static_token(&tenant, LEGACY, "spare").await?;
+    says(
+        &tenant,
+        "StaticCredential",
+        &["last used on ", "static tokens that no grant declares: spare"],
+    )
+    .await?;
+    cli_says_what_it_is(&tenant).await?;
+
+    let cause = Instant::now();
+    tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+    partner.refused_since(cause).await?;
+    tenant.wait_reason(READER, "Revoked").await?;
+    tenant.wait_nothing_left(&uid).await?;
+    ensure!(partner.read().await? == 403, "it is still known, and may do nothing");
+    ensure!(untouched(&tenant).await? == before, "something of it was changed");
+    says(&tenant, "StaticCredential", &["delete it when it is replaced"]).await?;
+
+    for (kind, name) in [("Secret", TOKEN), ("Secret", "spare"), ("ServiceAccount", LEGACY)] {
+        tenant.delete(kind, ns, name).await?;
+    }
+    eventually("the finding to go with what was found", LIMIT, || async {
+        let grant = tenant.get_grant(READER).await?;
+        Ok(condition(&grant, "StaticCredential").is_null().then_some(()))
+    })
+    .await
+}
+
+/// The CLI neither rotates nor delivers it, and lists it.
+async fn cli_says_what_it_is(tenant: &Tenant<'_>) -> Result<()> {
+    let erin = Plugin::of(tenant.cp, "erin@corp.example", &["system:masters"]).await?;
+    for command in ["rotate", "kubeconfig"] {
+        let said = erin.exits(&[command, READER, "-n", &tenant.ns], 1).await?.stderr;
+        ensure!(said.contains("static credential"), "{command}: {said}");
+    }
+    let listed = erin.works(&["list", "--static", "-n", &tenant.ns]).await?.stdout;
+    ensure!(listed.contains(READER), "{listed}");
+    let shown = erin
+        .works(&[
+            "certify",
+            "acme",
+            "--reason",
+            "again",
+            "--keep-all",
+            "--dry-run",
+            "-n",
+            &tenant.ns,
+        ])
+        .await?;
+    let shown = format!("{}{}", shown.stdout, shown.stderr);
+    ensure!(
+        shown.contains("a static credential, which never ends by itself"),
+        "{shown}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn access_ends_with_its_service_account_and_another_of_that_name_has_it_only_anew() -> Result<()> {
+    let (tenant, _) = with_legacy("static-gone").await?;
+    let ns = tenant.ns.as_str();
+    permit(
+        &tenant,
+        json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false}),
+    )
+    .await?;
+    tenant.grant(READER, by_legacy()).await?;
+    tenant.approve(READER, json!({})).await?;
+    let issued = tenant.wait_reason(READER, "Issued").await?;
+    let uid = text(&issued["metadata"]["uid"]);
+    tenant.delete("ServiceAccount", ns, LEGACY).await?;
+    let missing = tenant.wait_reason(READER, "IdentityMissing").await?;
+    let said = text(&condition(&missing, "Ready")["message"]);
+    ensure!(said.contains("there is no ServiceAccount static-gone/legacy"), "{said}");
+    tenant.wait_nothing_left(&uid).await?;
+
+    create(&tenant.root, "ServiceAccount", ns, LEGACY, json!({})).await?;
+    // Kubernetes takes the token of an account that is gone away.
+    eventually("the old token to be gone", LIMIT, || async {
+        let gone = api(&tenant.root, "Secret", ns).get_opt(TOKEN).await?.is_none();
+        Ok(gone.then_some(()))
+    })
+    .await?;
+    let missing = tenant.wait_reason(READER, "IdentityMissing").await?;
+    let said = text(&condition(&missing, "Ready")["message"]);
+    ensure!(
+        said.contains("no static token of ServiceAccount static-gone/legacy in Secret"),
+        "{said}"
+    );
+    let partner = static_token(&tenant, LEGACY, TOKEN).await?;
+    let again = tenant.wait_reason(READER, "Issued").await?;
+    ensure!(again["status"]["activations"] == 2, "{}", again["status"]);
+    ensure!(partner.read().await? == 200);
+    cluster().await?.operator.logs().map(drop)
+}
