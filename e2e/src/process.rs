@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::eventually::eventually;
 
@@ -124,9 +124,20 @@ impl Process {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing.
+    /// SIGSTOP: it keeps its connections and answers nothing. Returns when every thread stands still, which takes a while
+    /// where the machine is busy.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let pid = self.lock().as_ref().map(Pid::from_child);
+        let pid = pid.with_context(|| format!("{} does not run", self.name))?;
+        // Its end is left to be waited for as ever.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let stopped = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), options))
+            .with_context(|| format!("waiting for {} to stand still", self.name))?;
+        if !stopped.is_some_and(|status| status.stopped()) {
+            bail!("{} has ended", self.name);
+        }
+        Ok(())
     }
 
     /// SIGCONT.

@@ -79,7 +79,7 @@ pub async fn tables(world: &World) -> Result<()> {
     let page = kubectl(world, &["get", "wlg"]).await?;
     ensure!(!page.contains("<invalid>"), "a future instant is no age: {page}");
     for (short, selector, names) in [
-        ("wlg", "spec.integrationRef.name=ledgerly", "role rules"),
+        ("wlg", "spec.integrationRef.name=ledgerly", "role rules static"),
         ("wlg", "spec.integrationRef.name=other", ""),
         ("wlp", "spec.partner.id=ledgerly", "ledgerly"),
         ("wlp", "spec.owners.businessRef.name=payments-business", "ledgerly"),
