@@ -34,6 +34,7 @@ pub mod existing;
 pub mod faults;
 pub mod install;
 pub mod kubeconfig;
+pub mod legacy;
 pub mod operator;
 pub mod pki;
 pub mod plugin;

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::Context;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
 use crate::api::v1alpha1::{ChildKind, Instant};
+use crate::domain::names::is_static_access;
 use crate::plan::Child;
 
 /// The longest that one call may take.
@@ -68,7 +69,10 @@ impl Error {
 
     /// The operator has no right to it.
     pub(crate) fn is_forbidden(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_forbidden)
+        match self {
+            Self::NotClosed(error) => error.is_forbidden(),
+            _ => self.status().is_some_and(kube::core::Status::is_forbidden),
+        }
     }
 }
 
@@ -159,7 +163,7 @@ where
 ///
 /// # Errors
 /// The first that could not be taken away: `NotClosed` where access may still work, since a binding is left and the identity
-/// that it names, or a token's anchor, too.
+/// that it names, or a token's anchor, too; that of a static credential always is.
 pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     let (mut binding_left, mut identity_left) = (false, false);
     let mut first = None;
@@ -168,7 +172,10 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
             Ok(()) => context.cache.index.gone(child),
             Err(error) => {
                 match child.kind {
-                    ChildKind::RoleBinding => binding_left = true,
+                    ChildKind::RoleBinding => {
+                        binding_left = true;
+                        identity_left |= is_static_access(&child.name);
+                    }
                     ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
                     ChildKind::Role | ChildKind::DeliverySecret => {}
                 }

@@ -71,10 +71,11 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
                     report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
                 } else {
                     leave(context, &world.grant, &plan.status).await;
-                    if error.is_forbidden() && world.grant.metadata.deletion_timestamp.is_some() {
-                        // What is left names an identity that is gone, where the operator may not go: it holds nothing up.
-                        return let_go(context, &world.grant).await;
-                    }
+                }
+                if error.is_forbidden() && world.grant.metadata.deletion_timestamp.is_some() {
+                    // Where the operator may not go nothing is held up. What is left names an identity that is gone, or one that
+                    // is static: then it lies in the grant's own namespace, and the garbage collector takes it with the grant.
+                    return let_go(context, &world.grant).await;
                 }
                 return Err(error);
             }

@@ -39,6 +39,18 @@ pub fn access(uid: &str, activation: i64, index: usize) -> String {
     format!("{}-{index}", identity(uid, activation))
 }
 
+/// The same of access by a static credential: its identity outlives it, so that a binding that is left is never without use.
+#[must_use]
+pub fn static_access(uid: &str, activation: i64, index: usize) -> String {
+    format!("{}-s{index}", identity(uid, activation))
+}
+
+/// Whether a Role or RoleBinding of a reserved name is of access by a static credential.
+#[must_use]
+pub fn is_static_access(name: &str) -> bool {
+    is_last_of('s', name)
+}
+
 /// The Secret that the token of a generation is bound to.
 #[must_use]
 pub fn anchor(uid: &str, activation: i64, generation: i64) -> String {
@@ -56,7 +68,12 @@ pub fn generation_of(name: &str, uid: &str, activation: i64) -> Option<i64> {
 /// Whether a Secret of a reserved name is an anchor.
 #[must_use]
 pub fn is_anchor(name: &str) -> bool {
-    let last = name.rsplit('-').next().and_then(|last| last.strip_prefix('g'));
+    is_last_of('g', name)
+}
+
+/// Whether a reserved name ends in a number after this letter.
+fn is_last_of(letter: char, name: &str) -> bool {
+    let last = name.rsplit('-').next().and_then(|last| last.strip_prefix(letter));
     grant_key_of(name).is_some()
         && last.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -78,6 +95,7 @@ mod tests {
         for name in [
             identity(UID, 1),
             access(UID, 12, 3),
+            static_access(UID, 12, 3),
             anchor(UID, 1, 9),
             private_delivery(UID),
         ] {
@@ -97,6 +115,14 @@ mod tests {
             "wlg-ééééééééé",
         ] {
             assert_eq!(grant_key_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn access_by_a_static_credential_is_told_by_its_name() {
+        assert!(is_static_access(&static_access(UID, 2, 0)));
+        for name in [access(UID, 2, 0), anchor(UID, 2, 1), "x-s1".to_owned()] {
+            assert!(!is_static_access(&name), "{name}");
         }
     }
 

@@ -94,6 +94,15 @@ impl Site<'_> {
         }
     }
 
+    /// The name of the Role and the RoleBinding of an entry.
+    fn access(&self, index: usize) -> String {
+        if self.is_static() {
+            reserved::static_access(self.uid(), self.activation, index)
+        } else {
+            reserved::access(self.uid(), self.activation, index)
+        }
+    }
+
     /// A Role for each entry of rules in each namespace that it reaches.
     #[must_use]
     pub fn roles(&self, annotations: &BTreeMap<String, String>) -> Vec<Role> {
@@ -102,11 +111,7 @@ impl Site<'_> {
             let Some(rules) = &entry.rules else { continue };
             let rules: Vec<_> = rules.iter().map(crate::api::v1alpha1::Rule::to_policy_rule).collect();
             for namespace in self.namespaces_of(index) {
-                let metadata = self.meta(
-                    &namespace,
-                    reserved::access(self.uid(), self.activation, index),
-                    annotations,
-                );
+                let metadata = self.meta(&namespace, self.access(index), annotations);
                 roles.push(Role {
                     metadata,
                     rules: Some(rules.clone()),
@@ -122,7 +127,7 @@ impl Site<'_> {
         let mut bindings = Vec::new();
         let (namespace_of_identity, identity) = self.identity();
         for (index, entry) in self.grant.spec.access.iter().enumerate() {
-            let name = reserved::access(self.uid(), self.activation, index);
+            let name = self.access(index);
             let (kind, role) = match &entry.cluster_role_ref {
                 Some(reference) => ("ClusterRole", reference.name.0.clone()),
                 None => ("Role", name.clone()),

@@ -59,11 +59,16 @@ impl Planner<'_> {
             (true, true) => Step::Finish,
             (true, false) => Step::Rest,
         };
-        let mut message = self.verdict.message.clone();
+        let (mut reason, mut message) = (self.verdict.reason, self.verdict.message.clone());
+        if let Some(left) = self.still_working() {
+            // Of a grant that is deleted the garbage collector takes them: they lie in its namespace.
+            reason = if deleting { reason } else { Reason::RevocationFailed };
+            message = format!("{message}; {left}");
+        }
         if let Some(residue) = self.residue() {
             message = format!("{message}; {residue}");
         }
-        self.done(step, status, self.verdict.reason, &message)
+        self.done(step, status, reason, &message)
     }
 
     /// No activation stands: what an interrupted one left goes first.
@@ -400,20 +405,29 @@ impl Planner<'_> {
         all
     }
 
-    /// What can't be taken away, in words. It names an identity that is gone, whose name never comes back.
+    /// Bindings of a static credential that can't be taken away, in words: its holder goes on using them.
+    fn still_working(&self) -> Option<String> {
+        let is_working = |child: &Child| child.kind == ChildKind::RoleBinding && names::is_static_access(&child.name);
+        let left = self.beyond_reach(is_working)?;
+        Some(format!(
+            "left behind where the operator has no rights, and still giving access to a static credential: {left}; delete it, or enrol the namespace again"
+        ))
+    }
+
+    /// What else can't be taken away, in words. It names an identity that is gone, whose name never comes back.
     fn residue(&self) -> Option<String> {
-        let left: Vec<String> = self
-            .observed
-            .beyond_reach
-            .iter()
+        let left = self.beyond_reach(|child| !names::is_static_access(&child.name))?;
+        Some(format!(
+            "left behind where the operator has no rights, of no use without the identity, which is gone: {left}"
+        ))
+    }
+
+    fn beyond_reach(&self, is_meant: impl Fn(&Child) -> bool) -> Option<String> {
+        let meant = self.observed.beyond_reach.iter().filter(|child| is_meant(child));
+        let left: Vec<String> = meant
             .map(|child| format!("{} {}/{}", child.kind, child.namespace, child.name))
             .collect();
-        (!left.is_empty()).then(|| {
-            format!(
-                "left behind where the operator has no rights, of no use without the identity, which is gone: {}",
-                left.join(", ")
-            )
-        })
+        (!left.is_empty()).then(|| left.join(", "))
     }
 
     fn sorted(&self) -> Vec<Child> {

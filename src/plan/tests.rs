@@ -557,6 +557,29 @@ fn of_a_static_credential_nothing_but_roles_and_bindings_is_made_and_it_stays_to
 }
 
 #[test]
+fn a_binding_of_a_static_credential_that_is_left_behind_is_a_failed_revocation_until_the_grant_goes() {
+    let mut world = World::of_static_credential();
+    world.settle();
+    world.grant.spec.suspend = true;
+    world.observed.beyond_reach = std::mem::take(&mut world.observed.children);
+    let plan = world.settle();
+    let active = find(&plan.status.conditions, types::ACTIVE).unwrap();
+    assert_eq!(
+        (active.reason.as_str(), active.status.as_str()),
+        ("RevocationFailed", "True")
+    );
+    assert!(
+        active
+            .message
+            .contains("still giving access to a static credential: RoleBinding payments/wlg-")
+    );
+    assert!(!active.message.contains("of no use"), "{}", active.message);
+    world.grant.metadata.deletion_timestamp = world.grant.metadata.creation_timestamp.clone();
+    let plan = world.look().1;
+    assert_eq!(plan.step, Step::Finish, "its owner reference ends it");
+}
+
+#[test]
 fn access_by_a_static_credential_ends_with_its_service_account_and_begins_anew_for_another() {
     let mut world = World::of_static_credential();
     world.settle();

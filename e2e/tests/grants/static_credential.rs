@@ -5,55 +5,20 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
+use wayleave_e2e::legacy::{LEGACY, TOKEN, by_legacy, legacy, permit, static_token};
 use wayleave_e2e::plugin::Plugin;
 use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
-use crate::cluster::{cluster, tenant};
+use crate::cluster::tenant;
 
-const LEGACY: &str = "legacy";
-const TOKEN: &str = "legacy-token";
 const READER: &str = "reader";
 
-/// A tenant with a hand-made ServiceAccount and its static token, which has no right yet; and its holder.
+/// A tenant with an identity from before, and its holder.
 async fn with_legacy(ns: &str) -> Result<(Tenant<'static>, Partner)> {
     let tenant = tenant(ns).await?;
-    let root = &tenant.root;
-    create(root, "ServiceAccount", ns, LEGACY, json!({})).await?;
-    let partner = static_token(&tenant, LEGACY, TOKEN).await?;
-    ensure!(partner.read().await? == 403);
+    let partner = legacy(&tenant).await?;
     Ok((tenant, partner))
-}
-
-/// Makes a static token of a ServiceAccount; gives who holds it.
-async fn static_token(tenant: &Tenant<'_>, account: &str, secret: &str) -> Result<Partner> {
-    let body = json!({
-        "type": "kubernetes.io/service-account-token",
-        "metadata": {"annotations": {"kubernetes.io/service-account.name": account}},
-    });
-    create(&tenant.root, "Secret", &tenant.ns, secret, body).await?;
-    eventually("the static token to be filled in", LIMIT, || async {
-        let partner = tenant.holder(secret).await;
-        Ok(partner.ok())
-    })
-    .await
-}
-
-/// A grant by that credential.
-fn by_legacy() -> Value {
-    json!({"credential": {"type": "Static", "token": null, "static": {
-        "serviceAccountName": LEGACY, "secretName": TOKEN,
-        "reason": "its middleware reads one token at its start", "replacement": "AccessGrant reader-2",
-    }}})
-}
-
-/// Lets the tenant's policy permit static credentials under these controls.
-async fn permit(tenant: &Tenant<'_>, controls: Value) -> Result<()> {
-    let policy = json!({"spec": {"credentials": ["Token", "Static"], "staticCredentials": controls}});
-    tenant
-        .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, policy)
-        .await?;
-    Ok(())
 }
 
 /// What of the hand-made identity must stay as it is: all of it, but for what Kubernetes itself notes.
@@ -281,15 +246,17 @@ async fn access_ends_with_its_service_account_and_another_of_that_name_has_it_on
         Ok(gone.then_some(()))
     })
     .await?;
-    let missing = tenant.wait_reason(READER, "IdentityMissing").await?;
-    let said = text(&condition(&missing, "Ready")["message"]);
-    ensure!(
-        said.contains("no static token of ServiceAccount static-gone/legacy in Secret"),
-        "{said}"
-    );
+    eventually("the token to be missed", LIMIT, || async {
+        let ready = condition(&tenant.get_grant(READER).await?, "Ready");
+        let is_missed =
+            text(&ready["message"]).contains("no static token of ServiceAccount static-gone/legacy in Secret");
+        ensure!(ready["reason"] == "IdentityMissing" && is_missed, "{ready}");
+        Ok(Some(()))
+    })
+    .await?;
     let partner = static_token(&tenant, LEGACY, TOKEN).await?;
     let again = tenant.wait_reason(READER, "Issued").await?;
     ensure!(again["status"]["activations"] == 2, "{}", again["status"]);
     ensure!(partner.read().await? == 200);
-    cluster().await?.operator.logs().map(drop)
+    Ok(())
 }

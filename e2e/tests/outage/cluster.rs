@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use wayleave_e2e::tenant::{LIMIT, Partner, text};
-use wayleave_e2e::{AuditEvents, ControlPlane, Faults, Mark, Operator, OperatorOptions, Tenant, eventually, install};
+use wayleave_e2e::{
+    AuditEvents, ControlPlane, Faults, InstallOptions, Mark, Operator, OperatorOptions, Tenant, eventually, install,
+    install_with,
+};
 
 /// How the API server knows the operator.
 pub const OPERATOR: &str = "system:serviceaccount:wayleave-system:wayleave";
@@ -60,7 +63,11 @@ impl Breakable {
         static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
         let made = || async {
             let cp = ControlPlane::start().await?;
-            install(&cp).await?;
+            let options = InstallOptions {
+                values: json!({"replicas": 0, "ceiling": {"staticCredentials": true}}),
+                ..InstallOptions::default()
+            };
+            install_with(&cp, options).await?;
             anyhow::Ok((cp, Mutex::new(())))
         };
         let (cp, turn) = CLUSTER.get_or_try_init(made).await?;

@@ -7,7 +7,8 @@ use http::Method;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use wayleave_e2e::faults::Call;
-use wayleave_e2e::tenant::{LIMIT, api, condition, text};
+use wayleave_e2e::legacy::{by_legacy, legacy, permit};
+use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Fault, eventually};
 
 use crate::cluster::{Breakable, OPERATOR, made, reads, uid};
@@ -127,6 +128,39 @@ async fn an_end_that_can_not_be_made_is_the_loudest_thing_and_is_made_when_it_ca
     tenant.wait_nothing_left(&uid(&revoked)).await?;
     partner.wait_unauthorized().await?;
     ensure!(cluster.operator.metrics().await?.contains("wayleave_overdue_grants 0"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_a_static_credential_a_binding_that_is_left_is_a_failed_revocation_by_itself() -> Result<()> {
+    let cluster = Breakable::start().await?;
+    let tenant = cluster.tenant("static-revocation-fails").await?;
+    let partner = legacy(&tenant).await?;
+    let controls = json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false});
+    permit(&tenant, controls).await?;
+    tenant.grant(READER, by_legacy()).await?;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    // A binding without its Role gives nothing.
+    let unbinds = |call: &Call| {
+        ["rolebindings", "roles"]
+            .iter()
+            .any(|it| call.writes(&Method::DELETE, it))
+    };
+    for code in [403, 500] {
+        let broken = cluster.faults.break_calls(Fault::Refused(code), unbinds);
+        tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+        let failed = tenant.wait_reason(READER, "RevocationFailed").await?;
+        ensure!(said(&failed, "Active") == is("True", "RevocationFailed"), "{code}");
+        reads(&partner).await?;
+        drop(broken);
+        let revoked = tenant.wait_reason(READER, "Revoked").await?;
+        ensure!(partner.read().await? == 403, "{code}");
+        tenant.wait_nothing_left(&uid(&revoked)).await?;
+        next_second().await;
+        tenant.approve(READER, json!({})).await?;
+        tenant.wait_reason(READER, "Issued").await?;
+    }
     Ok(())
 }
 
