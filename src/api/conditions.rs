@@ -99,7 +99,7 @@ pub mod counted {
     pub const DIGEST_REPLACED: &str = "DigestReplaced";
     /// What it approves is not what stands there.
     pub const DIGEST_NOT_CURRENT: &str = "DigestNotCurrent";
-    /// A later Deny, Revoke or owner removal voids it.
+    /// A later Deny, Revoke or owner removal, or a replaced ServiceAccount, voids it.
     pub const VOIDED: &str = "Voided";
     /// Nobody is named as the decider.
     pub const DECIDER_MISSING: &str = "DeciderMissing";

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use serde::Deserialize;
 
 use super::args::line;
-use super::decision::{describe_access, digest_to_approve, involvement, listed, relationship, verb};
+use super::decision::{describe_access, digest_to_approve, findings, involvement, listed, relationship, verb};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, CountedApproval, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
@@ -150,9 +150,7 @@ pub fn describe_grant(grant: &AccessGrant, decisions: &[AccessDecision], cannot:
         lines.push(("access", describe_access(entry, &own)));
     }
     // What is to be put up with for another term.
-    if let Some(finding) = find(&status.conditions, types::STATIC_CREDENTIAL) {
-        lines.push(("credential", finding.message.clone()));
-    }
+    lines.extend(findings(grant).map(|words| ("found", words)));
     let about: Vec<&AccessDecision> = decisions.iter().filter(|it| is_about(it, grant)).collect();
     match status.approvals.as_slice() {
         [] => lines.push(("approved", "no approval counts".to_owned())),
@@ -179,8 +177,10 @@ pub fn describe_grant(grant: &AccessGrant, decisions: &[AccessDecision], cannot:
         last.map_or_else(|| "none yet".to_owned(), |last| describe_decision(last)),
     ));
     lines.push(("changed", changed(grant, &about)));
-    // Its place, once it is known.
-    lines.push(("last use", "not known yet".to_owned()));
+    // Its place, once it is known: of a static credential the day is among what was found.
+    if grant.static_credential().is_none() {
+        lines.push(("last use", "not known yet".to_owned()));
+    }
     if let Some(digest) = &status.digest {
         lines.push(("digest", digest.clone()));
     }

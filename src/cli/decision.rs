@@ -13,6 +13,7 @@ use crate::api::v1alpha1::{
     PartnerIntegration, Principal, ReviewedGrant, Rule, SubjectKind, Uid,
 };
 use crate::api::v1alpha1::{DecisionSubject, Delivery};
+use crate::domain::conditions;
 use crate::domain::digest::{self, GrantDigest, TARGETS};
 
 /// Longest name of a decision.
@@ -247,6 +248,12 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
     listed(&lines)
 }
 
+/// What the operator found beside: of a static credential, and of rights from elsewhere.
+pub(super) fn findings(grant: &AccessGrant) -> impl Iterator<Item = String> {
+    let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
+    conditions::findings(conditions.unwrap_or_default()).map(|finding| finding.message)
+}
+
 /// By which credential access is used; of a static one, what is asked to be put up with.
 fn describe_credential(grant: &AccessGrant) -> Vec<(&'static str, String)> {
     if let Some(found) = grant.static_credential() {
@@ -255,11 +262,13 @@ fn describe_credential(grant: &AccessGrant) -> Vec<(&'static str, String)> {
             "Static: the token of ServiceAccount {account} in Secret {secret}, which never ends by itself and is never replaced"
         );
         let replacement = found.replacement.as_ref().map_or("nothing named", |it| it.as_ref());
-        return vec![
+        let mut lines = vec![
             ("credential", what),
             ("because", found.reason.to_string()),
             ("replaced by", replacement.to_owned()),
         ];
+        lines.extend(findings(grant).map(|words| ("found", words)));
+        return lines;
     }
     let token = grant.token();
     let delivery = match token.delivery {

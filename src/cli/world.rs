@@ -16,7 +16,7 @@ use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
 use crate::domain::ownership::Owners;
 use crate::domain::policy::{self, Judgement, Request};
-use crate::domain::static_credential::Seen;
+use crate::domain::static_credential::{Others, Seen};
 use crate::domain::verdict::{self, Facts, Namespace, Verdict};
 use crate::domain::{conditions, elsewhere, permission};
 
@@ -48,6 +48,8 @@ pub enum Missing {
     Deliveries,
     /// The bindings of others that reach the grant's identity.
     OtherRights,
+    /// What is there of a static credential.
+    StaticCredential,
 }
 
 impl Missing {
@@ -84,6 +86,7 @@ impl Missing {
             }
             Self::Deliveries => "which Secrets deliver credentials there is not known",
             Self::OtherRights => "whether the identity has any is for the operator to see",
+            Self::StaticCredential => "whether they are there is for the operator to see",
         }
     }
 }
@@ -281,9 +284,11 @@ impl World {
         let other_rights = refused.and_then(|it| elsewhere::of_refusal(&it.message));
         // So does its word on what is there of a static credential.
         let missing = active.filter(|it| it.reason == Reason::IdentityMissing.as_str());
+        let others = Others::of(grant, self.grants.values());
         let static_credential = grant.static_credential().map(|_| Seen {
             missing: missing.map(|it| it.message.clone()),
-            ..Seen::presumed()
+            taken: others.taken(grant),
+            ..Seen::default()
         });
         let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
@@ -338,6 +343,13 @@ impl World {
                 why: format!("policy {policy} refuses identities with other rights (access.onOtherRights)"),
             });
         }
+        if grant.static_credential().is_some() && !is_live {
+            gaps.push(Gap {
+                missing: Missing::StaticCredential,
+                name: String::new(),
+                why: "spec.credential.static names a ServiceAccount and its token Secret".to_owned(),
+            });
+        }
         Opinion {
             grant,
             integration,
@@ -350,7 +362,7 @@ impl World {
     fn gaps_of(&self, grant: &AccessGrant) -> Vec<Gap> {
         let (namespaces, roles, own) = (reached(grant), cluster_roles(grant), key(grant).0);
         let matters = |gap: &&Gap| match gap.missing {
-            Missing::Policies | Missing::Owners | Missing::OtherRights => true,
+            Missing::Policies | Missing::Owners | Missing::OtherRights | Missing::StaticCredential => true,
             Missing::Namespace | Missing::Enrolment | Missing::Deliveries => namespaces.contains(&gap.name),
             Missing::Decisions | Missing::Siblings => gap.name == own,
             Missing::Integration | Missing::StandingIntegration => gap.name == grant.spec.integration_ref.name.0,

@@ -44,6 +44,9 @@ pub(crate) enum Error {
     /// Access could not be taken away.
     #[error("access could not be taken away, and may still work: {0}")]
     NotClosed(Box<Self>),
+    /// The same of a static credential: of what was made nothing is left but bindings, in the grant's own namespace.
+    #[error("access could not be taken away, and may still work: {0}")]
+    StaticNotClosed(Box<Self>),
     /// What is needed to go on is missing.
     #[error("{0}")]
     Incomplete(&'static str),
@@ -70,7 +73,7 @@ impl Error {
     /// The operator has no right to it.
     pub(crate) fn is_forbidden(&self) -> bool {
         match self {
-            Self::NotClosed(error) => error.is_forbidden(),
+            Self::StaticNotClosed(error) => error.is_forbidden(),
             _ => self.status().is_some_and(kube::core::Status::is_forbidden),
         }
     }
@@ -163,9 +166,9 @@ where
 ///
 /// # Errors
 /// The first that could not be taken away: `NotClosed` where access may still work, since a binding is left and the identity
-/// that it names, or a token's anchor, too; that of a static credential always is.
+/// that it names, or a token's anchor, too; `StaticNotClosed` where that is a static credential's, which always is.
 pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
-    let (mut binding_left, mut identity_left) = (false, false);
+    let (mut binding_left, mut static_left, mut identity_left) = (false, false, false);
     let mut first = None;
     for child in children {
         match remove_child(&context.client, child).await {
@@ -174,7 +177,7 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
                 match child.kind {
                     ChildKind::RoleBinding => {
                         binding_left = true;
-                        identity_left |= is_static_access(&child.name);
+                        static_left |= is_static_access(&child.name);
                     }
                     ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
                     ChildKind::Role | ChildKind::DeliverySecret => {}
@@ -186,6 +189,7 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     match first {
         None => Ok(()),
         Some(error) if binding_left && identity_left => Err(Error::NotClosed(Box::new(error))),
+        Some(error) if static_left => Err(Error::StaticNotClosed(Box::new(error))),
         Some(error) => Err(error),
     }
 }

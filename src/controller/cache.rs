@@ -245,6 +245,20 @@ impl Cache {
         lines
     }
 
+    /// Why a source can't be read now, in words; none where nothing is known against it.
+    pub(crate) fn trouble_of(&self, source: &str) -> Option<String> {
+        let troubles = lock(&self.troubles);
+        // Watches that work again don't say so: a fault is told again while it lasts.
+        let trouble = troubles.get(source).filter(|it| it.at.elapsed() < TOLD_AGAIN);
+        trouble.map(|trouble| trouble.words.clone())
+    }
+
+    /// Forgets a source that is not read any more.
+    pub(crate) fn forget_source(&self, source: &str) {
+        self.index.forget(source);
+        lock(&self.troubles).remove(source);
+    }
+
     /// A source could not be read.
     pub(crate) fn trouble(&self, source: &str, kind: &str, error: &watcher::Error) {
         let code = match error {
@@ -348,15 +362,12 @@ impl Cache {
         }
     }
 
-    /// The grants of static credentials that these bindings can reach.
-    pub(crate) fn enqueue_static(&self, news: &[OtherRights]) {
-        if news.is_empty() {
-            return;
-        }
-        self.enqueue_where(|grant| {
-            let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
-            grant.static_credential().is_some() && news.iter().any(|rights| rights.reaches_any_of(namespace))
-        });
+    /// Whether these bindings can reach the static credential of a grant.
+    pub(crate) fn concerns_static(&self, news: &[OtherRights]) -> bool {
+        let followed = self.inventory.namespaces();
+        followed
+            .iter()
+            .any(|namespace| news.iter().any(|rights| rights.reaches_any_of(namespace)))
     }
 
     /// The grants of static credentials in a namespace.

@@ -67,7 +67,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         }
         Step::Close(children) | Step::Retire(children) => {
             if let Err(error) = apply::close(context, children).await {
-                if matches!(error, Error::NotClosed(_)) {
+                if matches!(error, Error::NotClosed(_) | Error::StaticNotClosed(_)) {
                     report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
                 } else {
                     leave(context, &world.grant, &plan.status).await;
@@ -200,6 +200,7 @@ async fn report(context: &Context, grant: &AccessGrant, verdict: &Verdict, reaso
     }
     let mut desired = conditions::of_grant(reason, &error.to_string());
     desired.push(verdict.approved.clone());
+    desired.extend(conditions::findings(&status.conditions));
     status.conditions = conditions::merge(&status.conditions, desired, grant.metadata.generation, now());
     say(context, grant, &status).await;
 }

@@ -19,6 +19,9 @@ const SOON: Duration = Duration::from_secs(5);
 pub(crate) async fn run(context: Arc<Context>) {
     loop {
         let mut pause = AGAIN;
+        if context.cache.is_known() {
+            context.cache.unfollow_static();
+        }
         if context.cache.is_known() && context.is_leader() {
             for enrolment in context.cache.enrolments.all() {
                 if let Err(error) = look_after(&context, &enrolment).await

@@ -60,6 +60,10 @@ impl Index {
         inner.known.insert(source.to_owned());
     }
 
+    pub(crate) fn forget(&self, source: &str) {
+        lock(&self.0).known.remove(source);
+    }
+
     pub(crate) fn is_known(&self, source: &str) -> bool {
         lock(&self.0).known.contains(source)
     }

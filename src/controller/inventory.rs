@@ -1,7 +1,7 @@
-//! ServiceAccounts and static tokens that others made, in the namespaces where grants are of static credentials. Only read:
-//! metadata alone, of Secrets too.
+//! ServiceAccounts and static tokens that others made, in enrolled namespaces where policies permit a grant of a static credential.
+//! Only read: metadata alone, of Secrets too, and of that what is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
@@ -13,93 +13,156 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use super::cache::Cache;
 use super::lock;
 use super::watches::events;
+use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, Instant};
-use crate::domain::static_credential::{ANNOTATION_ACCOUNT, Account, Found, LABEL_LAST_USED, Seen, StaticToken};
+use crate::domain::conditions::find;
+use crate::domain::static_credential::{
+    ANNOTATION_ACCOUNT, ANNOTATION_ACCOUNT_UID, Account, Found, LABEL_INVALID_SINCE, LABEL_LAST_USED, Others, Seen,
+    StaticToken,
+};
 
 /// Token Secrets alone are read: the field that selects them.
 const TOKENS: &str = "type=kubernetes.io/service-account-token";
+/// What is read of a namespace.
+const KINDS: [&str; 2] = ["serviceaccounts", "tokens"];
 
 /// See the module: what is followed, by namespace.
 #[derive(Default)]
 pub(crate) struct Inventory(Mutex<HashMap<String, Followed>>);
 
-#[derive(Clone)]
 struct Followed {
     accounts: Store<PartialObjectMeta<ServiceAccount>>,
     tokens: Store<PartialObjectMeta<Secret>>,
+    /// End with this value.
+    _watches: JoinSet<()>,
+}
+
+impl Inventory {
+    /// The namespaces that are followed.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        lock(&self.0).keys().cloned().collect()
+    }
+}
+
+/// Whether a grant gives reason to look: its credential is a static one, and policies permit it, or did when something was found.
+fn is_looked_for(grant: &AccessGrant) -> bool {
+    let Some(status) = grant.status.as_ref().filter(|_| grant.static_credential().is_some()) else {
+        return false;
+    };
+    !status.policies.is_empty() || find(&status.conditions, types::STATIC_CREDENTIAL).is_some()
 }
 
 impl Cache {
-    /// What is there of a grant's static credential, which is followed from now on; none where that is yet to be read, or the
-    /// grant has another kind of credential.
+    /// What is there of a grant's static credential, which is followed from now on; none where that is yet to be read, or not
+    /// looked for.
     pub(crate) fn static_credential(self: &Arc<Self>, client: &Client, grant: &AccessGrant) -> Option<Seen> {
-        let spec = grant.static_credential()?;
         let namespace = grant.namespace().unwrap_or_default();
-        let followed = self.follow_static(client, &namespace);
-        let is_known = |what| self.index.is_known(&source(what, &namespace));
-        if !is_known("serviceaccounts") || !is_known("tokens") {
+        if !is_looked_for(grant) || self.enrolments.of(&namespace).is_empty() {
             return None;
         }
-        let account = ObjectRef::new(&spec.service_account_name.0).within(&namespace);
-        let is_of_account = |secret: &PartialObjectMeta<Secret>| {
-            secret.annotations().get(ANNOTATION_ACCOUNT) == Some(&spec.service_account_name.0)
-        };
-        let tokens = followed.tokens.state();
+        let declared = grant.static_credential()?;
+        let (account, tokens) = self.follow_static(client, &namespace, &declared.service_account_name.0);
+        let trouble = KINDS.iter().find_map(|what| self.trouble_of(&source(what, &namespace)));
+        if let Some(words) = trouble {
+            let hint = "static credentials need the value ceiling.staticCredentials of the chart";
+            return Some(Seen::unread(&format!("in namespace {namespace} {words}; {hint}")));
+        }
+        if !KINDS.iter().all(|what| self.index.is_known(&source(what, &namespace))) {
+            return None;
+        }
+        let grants = self.grants.state();
+        let grants = grants.iter().filter_map(|it| it.0.as_ref().ok());
         let found = Found {
-            account: followed.accounts.get(&account).map(|account| Account {
-                uid: account.uid().unwrap_or_default(),
-                made: made(account.as_ref()),
-            }),
-            tokens: tokens
-                .iter()
-                .filter(|secret| is_of_account(secret))
-                .map(|secret| StaticToken {
-                    name: secret.name_any(),
-                    made: made(secret.as_ref()),
-                    last_used: secret.labels().get(LABEL_LAST_USED).cloned(),
-                })
-                .collect(),
+            account,
+            tokens,
+            others: Others::of(grant, grants),
         };
         Seen::of(grant, &found)
     }
 
-    fn follow_static(self: &Arc<Self>, client: &Client, namespace: &str) -> Followed {
+    /// The ServiceAccount and its tokens, as far as they are known.
+    fn follow_static(
+        self: &Arc<Self>,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+    ) -> (Option<Account>, Vec<StaticToken>) {
         let mut all = lock(&self.inventory.0);
-        if let Some(followed) = all.get(namespace) {
-            return followed.clone();
-        }
-        let (accounts, tokens) = (Writer::default(), Writer::default());
-        let followed = Followed {
-            accounts: accounts.as_reader(),
-            tokens: tokens.as_reader(),
+        let followed = all.entry(namespace.to_owned()).or_insert_with(|| {
+            let (accounts, tokens) = (Writer::default(), Writer::default());
+            let stores = (accounts.as_reader(), tokens.as_reader());
+            let mut watches = JoinSet::new();
+            let api = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), namespace);
+            let plain = watcher::Config::default();
+            watches.spawn(keep(
+                KINDS[0],
+                namespace.to_owned(),
+                api,
+                plain,
+                Arc::clone(self),
+                accounts,
+            ));
+            let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+            let of_type = watcher::Config::default().fields(TOKENS);
+            watches.spawn(keep(
+                KINDS[1],
+                namespace.to_owned(),
+                api,
+                of_type,
+                Arc::clone(self),
+                tokens,
+            ));
+            Followed {
+                accounts: stores.0,
+                tokens: stores.1,
+                _watches: watches,
+            }
+        });
+        let account = followed.accounts.get(&ObjectRef::new(name).within(namespace));
+        let account = account.map(|account| Account {
+            uid: account.uid().unwrap_or_default(),
+            made: made(account.as_ref()),
+        });
+        let uid = account.as_ref().map(|account| account.uid.clone());
+        // The token of an account that is gone stays for a moment, and is of no use to another of its name.
+        let is_its_own = |secret: &PartialObjectMeta<Secret>| {
+            let said = |key: &str| secret.annotations().get(key);
+            said(ANNOTATION_ACCOUNT).is_some_and(|it| it == name)
+                && (uid.is_none() || said(ANNOTATION_ACCOUNT_UID) == uid.as_ref())
         };
-        all.insert(namespace.to_owned(), followed.clone());
-        drop(all);
-        let api = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), namespace);
-        let plain = watcher::Config::default();
-        tokio::spawn(keep(
-            "serviceaccounts",
-            namespace.to_owned(),
-            api,
-            plain,
-            Arc::clone(self),
-            accounts,
-        ));
-        let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
-        let of_type = watcher::Config::default().fields(TOKENS);
-        tokio::spawn(keep(
-            "tokens",
-            namespace.to_owned(),
-            api,
-            of_type,
-            Arc::clone(self),
-            tokens,
-        ));
-        followed
+        let tokens = followed.tokens.state();
+        let tokens = tokens.iter().filter(|secret| is_its_own(secret));
+        let tokens = tokens.map(|secret| StaticToken {
+            name: secret.name_any(),
+            made: made(secret.as_ref()),
+            last_used: secret.labels().get(LABEL_LAST_USED).cloned(),
+            is_invalid: secret.labels().contains_key(LABEL_INVALID_SINCE),
+        });
+        (account, tokens.collect())
+    }
+
+    /// Follows no namespace any more that gives no reason to.
+    pub(crate) fn unfollow_static(&self) {
+        let grants = self.grants.state();
+        let grants = grants.iter().filter_map(|it| it.0.as_ref().ok());
+        let needed: BTreeSet<String> = grants
+            .filter(|grant| is_looked_for(grant))
+            .filter_map(ResourceExt::namespace)
+            .filter(|namespace| !self.enrolments.of(namespace).is_empty())
+            .collect();
+        let mut all = lock(&self.inventory.0);
+        let surplus: Vec<String> = all.keys().filter(|it| !needed.contains(*it)).cloned().collect();
+        for namespace in surplus {
+            all.remove(&namespace);
+            for what in KINDS {
+                self.forget_source(&source(what, &namespace));
+            }
+        }
     }
 }
 
@@ -115,7 +178,16 @@ async fn keep<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let source = source(what, &namespace);
-    let prune = |object: &mut K| object.managed_fields_mut().clear();
+    // What tenants write there is none of ours, and can be long.
+    let prune = |object: &mut K| {
+        object.managed_fields_mut().clear();
+        let annotations = [ANNOTATION_ACCOUNT, ANNOTATION_ACCOUNT_UID];
+        object
+            .annotations_mut()
+            .retain(|key, _| annotations.contains(&key.as_str()));
+        let labels = [LABEL_LAST_USED, LABEL_INVALID_SINCE];
+        object.labels_mut().retain(|key, _| labels.contains(&key.as_str()));
+    };
     let mut events = Box::pin(events(&source, &cache, api, config, prune));
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
@@ -128,7 +200,7 @@ async fn keep<K>(
     }
 }
 
-/// The source by which the index knows that a namespace was listed.
+/// The source by which the cache knows that a namespace was listed, or can't be.
 fn source(what: &str, namespace: &str) -> String {
     format!("static {what}/{namespace}")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{ListParams, ObjectMeta, PartialObjectMeta, Patch, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
@@ -209,6 +209,15 @@ async fn is_fresh(context: &Context, world: &World) -> Result<bool> {
     };
     if !there.items.iter().all(is_seen) {
         return Ok(false);
+    }
+    if let Some(declared) = world.grant.static_credential() {
+        let accounts: Api<PartialObjectMeta<ServiceAccount>> = Api::namespaced(client.clone(), &namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={}", declared.service_account_name));
+        let there = call("listing the ServiceAccount", accounts.list(&named)).await?;
+        let uid = there.items.first().and_then(ResourceExt::uid);
+        if uid.is_none() || uid != world.static_account() {
+            return Ok(false);
+        }
     }
     let Some(integration) = world.integration() else {
         return Ok(false);

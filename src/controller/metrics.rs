@@ -170,6 +170,7 @@ impl fmt::Debug for Grants {
 impl Collector for Grants {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (mut by_reason, mut overdue, mut unreadable) = (BTreeMap::<String, i64>::new(), 0_i64, 0_i64);
+        let mut with_static = 0_i64;
         for grant in self.0.grants.state() {
             let Ok(grant) = &grant.0 else {
                 unreadable += 1;
@@ -177,6 +178,7 @@ impl Collector for Grants {
             };
             let status = grant.status.clone().unwrap_or_default();
             let active = conditions::find(&status.conditions, types::ACTIVE);
+            with_static += i64::from(conditions::find(&status.conditions, types::STATIC_CREDENTIAL).is_some());
             let reason = active.map_or("Unknown", |condition| condition.reason.as_str());
             *by_reason.entry(reason.to_owned()).or_default() += 1;
             let is_active = active.is_some_and(|condition| condition.status == "True");
@@ -203,6 +205,11 @@ impl Collector for Grants {
                 "unreadable_grants",
                 "Grants that can't be read and count as absent",
                 unreadable,
+            ),
+            (
+                "static_credential_grants",
+                "Grants that declare a static credential which is there, active or not",
+                with_static,
             ),
         ];
         for (name, help, value) in gauges {

@@ -92,6 +92,11 @@ impl World {
         self.integration.as_ref().and_then(|it| it.0.as_ref().ok())
     }
 
+    /// UID of the ServiceAccount of a static credential, as it is seen.
+    pub(crate) fn static_account(&self) -> Option<String> {
+        self.static_credential.as_ref().and_then(|seen| seen.uid.clone())
+    }
+
     /// The decisions about the grant and its integration that can be read.
     pub(crate) fn decisions(&self) -> Vec<&AccessDecision> {
         self.decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect()
@@ -220,17 +225,18 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
 /// What the identity of a grant, or any that it may get, has beside it.
 fn other_rights(context: &Context, grant: &AccessGrant, reached: &BTreeSet<String>) -> Option<String> {
     let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
-    let account = match grant.static_credential() {
-        Some(declared) => Account {
-            namespace: grant.metadata.namespace.as_deref().unwrap_or_default(),
-            name: &declared.service_account_name.0,
-        },
-        None => Account {
-            namespace: &context.settings.identities,
-            name: identity.map_or("", |identity| &identity.service_account),
-        },
+    let elsewhere = &context.cache.elsewhere;
+    if let Some(declared) = grant.static_credential() {
+        let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
+        let name = &declared.service_account_name.0;
+        // It goes no further than its own namespace, whatever is asked for.
+        return elsewhere.of(Account { namespace, name }, &[namespace.to_owned()].into());
+    }
+    let account = Account {
+        namespace: &context.settings.identities,
+        name: identity.map_or("", |identity| &identity.service_account),
     };
-    context.cache.elsewhere.of(account, reached)
+    elsewhere.of(account, reached)
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

@@ -145,8 +145,10 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
         if news.iter().any(|rights| rights.reaches_any_of(&settings.identities)) {
             cache.enqueue_touching_namespace(&namespace);
             cache.other_rights_changed.notify_one();
+        } else if cache.concerns_static(&news) {
+            cache.enqueue_static_in(&namespace);
+            cache.other_rights_changed.notify_one();
         }
-        cache.enqueue_static(&news);
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
             cache.enqueue_touching_namespace(&namespace);
             cache.enrolment_changed.notify_one();
@@ -234,10 +236,9 @@ async fn follow_cluster_bindings(api: Api<ClusterRoleBinding>, cache: Arc<Cache>
             watcher::Event::Apply(binding) => found.put("", &binding.name_any(), rights(&binding)),
             watcher::Event::Delete(binding) => found.put("", &binding.name_any(), None),
         };
-        if news.iter().any(|rights| rights.reaches_any_of(&identities)) {
+        if news.iter().any(|rights| rights.reaches_any_of(&identities)) || cache.concerns_static(&news) {
             cache.enqueue_grants();
         }
-        cache.enqueue_static(&news);
     }
 }
 

@@ -46,10 +46,10 @@ pub struct OtherRights {
     pub name: String,
     /// What it gives: `ClusterRole view`, say.
     pub role: String,
-    /// The groups of ServiceAccounts that it names.
-    groups: BTreeSet<String>,
-    /// The ServiceAccounts that it names, by namespace and name.
-    accounts: BTreeSet<(String, String)>,
+    /// The groups of ServiceAccounts that it names, sorted.
+    groups: Vec<String>,
+    /// The ServiceAccounts that it names, by namespace and name, sorted.
+    accounts: Vec<(String, String)>,
 }
 
 impl OtherRights {
@@ -81,9 +81,21 @@ impl OtherRights {
             namespace: namespace.map(ToOwned::to_owned),
             name: name.to_owned(),
             role: format!("{} {}", role.kind, role.name),
-            groups,
-            accounts,
+            groups: groups.into_iter().collect(),
+            accounts: accounts.into_iter().collect(),
         })
+    }
+
+    /// The ServiceAccounts that it names, by namespace and name.
+    #[must_use]
+    pub fn accounts(&self) -> &[(String, String)] {
+        &self.accounts
+    }
+
+    /// Whether it names groups, and so may reach any.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
     }
 
     /// Whether it can reach an identity of the namespace.
@@ -95,7 +107,10 @@ impl OtherRights {
 
     /// By what it reaches an identity, if it does.
     fn reaches(&self, account: Account<'_>) -> Option<String> {
-        let is_it = |(namespace, name): &(String, String)| namespace == account.namespace && name == account.name;
+        // One that is yet to be made has no name, and nobody binds it.
+        let is_it = |(namespace, name): &(String, String)| {
+            !name.is_empty() && namespace == account.namespace && name == account.name
+        };
         if self.accounts.iter().any(is_it) {
             return Some("the identity itself".to_owned());
         }
@@ -118,11 +133,10 @@ pub fn describe<'a>(
     account: Account<'_>,
     reached: &BTreeSet<String>,
 ) -> Option<String> {
-    let all: BTreeSet<&OtherRights> = all.into_iter().collect();
+    let reaching = all.into_iter().filter(|rights| rights.reaches(account).is_some());
+    let all: BTreeSet<&OtherRights> = reaching.collect();
     let is_near = |rights: &&&OtherRights| rights.namespace.as_ref().is_none_or(|it| reached.contains(it));
-    let is_far = all
-        .iter()
-        .any(|rights| !is_near(&rights) && rights.reaches(account).is_some());
+    let is_far = all.iter().any(|rights| !is_near(&rights));
     let mut found: Vec<String> = all
         .iter()
         .filter(is_near)

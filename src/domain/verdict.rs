@@ -108,21 +108,27 @@ pub struct Verdict {
 /// How many of these grants are active, of the same integration, and older than `grant`, or as old and first by UID.
 #[must_use]
 pub fn earlier_siblings<'a>(grant: &AccessGrant, all: impl IntoIterator<Item = &'a AccessGrant>) -> usize {
-    let rank = |it: &AccessGrant| {
-        let created = it.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        (created, it.metadata.uid.clone())
-    };
     let is_sibling = |it: &AccessGrant| {
         it.metadata.namespace == grant.metadata.namespace && it.spec.integration_ref == grant.spec.integration_ref
-    };
-    let is_active = |it: &AccessGrant| {
-        let mut conditions = it.status.iter().flat_map(|status| &status.conditions);
-        conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
     };
     let earlier = all
         .into_iter()
         .filter(|it| is_sibling(it) && is_active(it) && rank(it) < rank(grant));
     earlier.count()
+}
+
+/// Whether a grant says of itself that it is active.
+#[must_use]
+pub fn is_active(grant: &AccessGrant) -> bool {
+    let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+}
+
+/// Which of two grants comes first: the older one, or of two as old the first by UID.
+#[must_use]
+pub fn rank(grant: &AccessGrant) -> (Option<jiff::Timestamp>, Option<String>) {
+    let created = grant.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (created, grant.metadata.uid.clone())
 }
 
 /// Whether access should exist.

@@ -56,8 +56,11 @@ pub fn of_grant(before: Option<&AccessGrantStatus>, after: &AccessGrantStatus) -
         (_, true) => format!("EndActivation{activation}"),
         _ => format!("JudgeAfterActivation{activation}"),
     };
+    // What is put up with is never told as if all were well.
+    let is_static = find(&after.conditions, types::STATIC_CREDENTIAL).is_some();
+    let begins_static = is_static && now.status == "True";
     Some(Announcement {
-        warning: is_warning(&now.reason),
+        warning: is_warning(&now.reason) || begins_static,
         reason: now.reason.clone(),
         action,
         note: note(now),
@@ -190,7 +193,6 @@ mod tests {
             status.identity = Some(Identity {
                 namespace: "wayleave-identities".to_owned(),
                 service_account: "wlg-x".to_owned(),
-                static_uid: None,
                 activation,
                 digest: String::new(),
                 claimed_at: at(NOW),

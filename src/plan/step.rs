@@ -51,6 +51,10 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn close_down(&self) -> Plan {
         let mut status = self.verdict.kept.status.clone();
+        if self.verdict.reason == Reason::IdentityMissing {
+            // Whoever makes and deletes what it is for must not keep us busy.
+            status.not_before = self.not_before(&status).or(status.not_before);
+        }
         forget_access(&mut status);
         let deleting = self.facts.grant.metadata.deletion_timestamp.is_some();
         let leftovers = self.leftovers();
@@ -116,7 +120,6 @@ impl Planner<'_> {
         status.identity = Some(Identity {
             namespace,
             service_account,
-            static_uid: self.facts.static_credential.and_then(|seen| seen.uid.clone()),
             activation,
             digest: status.digest.clone().unwrap_or_default(),
             claimed_at: self.facts.now,
@@ -165,11 +168,6 @@ impl Planner<'_> {
         let delivered = credential.delivered_generation;
         let expected = site.expected(&[delivered]);
         let changed = status.digest.as_deref() != Some(identity.digest.as_str());
-        let seen = self.facts.static_credential;
-        if seen.is_some_and(|seen| seen.uid != identity.static_uid) {
-            let what = format!("ServiceAccount {}/{}", identity.namespace, identity.service_account);
-            return self.end_activation(status, &format!("{what} was replaced"), !changed);
-        }
         if let Some(drift) = self.drift(&expected) {
             return self.end_activation(status, &drift, !changed);
         }
@@ -184,6 +182,7 @@ impl Planner<'_> {
         match (self.why_rotate(&credential, until), hold) {
             (Some(asked), None) => self.rotate(status, credential, until, hard_expiry, asked),
             (_, hold) => {
+                let hold = hold.filter(|_| self.facts.grant.static_credential().is_none());
                 let message = hold.map_or_else(
                     || self.verdict.message.clone(),
                     |(_, words)| format!("{}; no new credential: {words}", self.verdict.message),
@@ -327,14 +326,20 @@ impl Planner<'_> {
 
     /// Takes everything of the activation away; a new one follows after a fresh look, after drift not more than once a minute.
     fn end_activation(&self, mut status: AccessGrantStatus, why: &str, drifted: bool) -> Plan {
-        let claimed_at = status.identity.as_ref().map(|identity| identity.claimed_at);
+        let earliest = self.not_before(&status);
         forget_access(&mut status);
-        let earliest = claimed_at.map(|claimed| claimed.plus(REACTIVATE_AFTER));
-        status.not_before = earliest.filter(|at| drifted && self.facts.now < *at);
+        status.not_before = earliest.filter(|_| drifted);
         let words = format!("{why}: the activation ends and a new one begins");
         let mut plan = self.done(Step::Close(self.leftovers()), status, Reason::Issuing, &words);
         plan.again_in = 1;
         plan
+    }
+
+    /// When the next activation may begin, where that is yet to come: at most once a minute.
+    fn not_before(&self, status: &AccessGrantStatus) -> Option<Instant> {
+        let claimed_at = status.identity.as_ref().map(|identity| identity.claimed_at);
+        let earliest = claimed_at.map(|claimed| claimed.plus(REACTIVATE_AFTER));
+        earliest.filter(|at| self.facts.now < *at)
     }
 
     fn done(&self, step: Step, mut status: AccessGrantStatus, reason: Reason, message: &str) -> Plan {
@@ -342,24 +347,22 @@ impl Planner<'_> {
         let mut desired = conditions::of_grant(reason, message);
         desired.push(self.verdict.approved.clone());
         let is_static = self.facts.grant.static_credential().is_some();
-        if let Some(words) = self
-            .facts
-            .other_rights
-            .filter(|_| is_static || status.identity.is_some())
-        {
+        // Of an identity from before as soon as it may be used: before that it is nobody's business who else binds it.
+        let is_concerned = status.identity.is_some() || is_static && !status.policies.is_empty();
+        if let Some(words) = self.facts.other_rights.filter(|_| is_concerned) {
             desired.push(Desired::new(types::OTHER_RIGHTS, "True", FOUND, words));
         }
         match self.facts.static_credential {
-            Some(seen) => {
+            Some(seen) if seen.unread.is_none() => {
                 let finding = seen.finding.as_ref();
                 desired.extend(finding.map(|words| Desired::new(types::STATIC_CREDENTIAL, "True", FOUND, words)));
             }
             // What is yet to be read is not gone.
-            None if is_static => {
+            _ if is_static => {
                 let said = conditions::findings(&status.conditions);
                 desired.extend(said.filter(|it| it.type_ == types::STATIC_CREDENTIAL));
             }
-            None => {}
+            _ => {}
         }
         status.conditions = conditions::merge(&status.conditions, desired, generation, self.facts.now);
         status.observed_generation = generation;

@@ -52,8 +52,8 @@ impl World {
         let mut world = Self::of(static_grant(), policy);
         world.seen = Some(Seen {
             uid: Some("uid-of-legacy".to_owned()),
-            missing: None,
             finding: Some("what is there".to_owned()),
+            ..Seen::default()
         });
         world
     }
@@ -516,12 +516,8 @@ fn of_a_static_credential_nothing_but_roles_and_bindings_is_made_and_it_stays_to
     let status = world.grant.status.clone().unwrap();
     let identity = status.identity.unwrap();
     assert_eq!(
-        (
-            identity.namespace.as_str(),
-            identity.service_account.as_str(),
-            identity.static_uid.as_deref()
-        ),
-        ("payments", "legacy", Some("uid-of-legacy"))
+        (identity.namespace.as_str(), identity.service_account.as_str()),
+        ("payments", "legacy")
     );
     let credential = status.credential.unwrap();
     assert_eq!(
@@ -580,7 +576,7 @@ fn a_binding_of_a_static_credential_that_is_left_behind_is_a_failed_revocation_u
 }
 
 #[test]
-fn access_by_a_static_credential_ends_with_its_service_account_and_begins_anew_for_another() {
+fn access_by_a_static_credential_ends_with_its_service_account_and_another_of_that_name_needs_another_approval() {
     let mut world = World::of_static_credential();
     world.settle();
     let seen = world.seen.clone();
@@ -592,6 +588,9 @@ fn access_by_a_static_credential_ends_with_its_service_account_and_begins_anew_f
     assert!(!world.is_active() && world.observed.children.is_empty());
     world.seen = seen.clone();
     world.settle();
+    assert!(!world.is_active(), "not more than once a minute");
+    world.now = world.now.plus(60);
+    world.settle();
     assert!(world.is_active());
     world.seen = seen.map(|seen| Seen {
         uid: Some("uid-of-another".to_owned()),
@@ -599,15 +598,51 @@ fn access_by_a_static_credential_ends_with_its_service_account_and_begins_anew_f
     });
     let plan = world.turn(usize::MAX);
     assert!(matches!(plan.step, Step::Close(_)), "{:?}", plan.step);
+    let plan = world.settle();
+    let active = find(&plan.status.conditions, types::ACTIVE).unwrap();
+    assert_eq!(active.reason, "AwaitingApproval");
     assert!(
-        plan.status.conditions[1]
-            .message
-            .contains("ServiceAccount payments/legacy was replaced")
+        active.message.contains("replacement of the ServiceAccount"),
+        "{}",
+        active.message
     );
-    world.now = world.now.plus(120);
+    let again = decision(
+        "two",
+        "Approve",
+        "dave@corp.example",
+        plan.status.digest.as_ref().unwrap(),
+        "2026-12-03T00:00:00Z",
+    );
+    world.decisions.push(again);
+    world.now = at("2026-12-03T00:00:01Z");
     world.settle();
-    let identity = world.grant.status.as_ref().and_then(|status| status.identity.clone());
-    assert!(world.is_active() && identity.unwrap().static_uid.as_deref() == Some("uid-of-another"));
+    assert!(world.is_active());
+}
+
+#[test]
+fn what_can_not_be_read_of_a_static_credential_ends_nothing_and_lets_nothing_begin() {
+    let mut world = World::of_static_credential();
+    let seen = world.seen.clone();
+    world.seen = Some(Seen::unread("it can't be read"));
+    world.settle();
+    let reason = |world: &World| {
+        find(&world.grant.status.as_ref().unwrap().conditions, types::ACTIVE)
+            .unwrap()
+            .reason
+            .clone()
+    };
+    assert_eq!(reason(&world), "CeilingExceeded");
+    world.seen = seen;
+    world.settle();
+    assert!(world.is_active());
+    world.seen = Some(Seen::unread("it can't be read"));
+    world.settle();
+    assert!(world.is_active());
+    let conditions = &world.grant.status.as_ref().unwrap().conditions;
+    assert!(
+        find(conditions, types::STATIC_CREDENTIAL).is_some(),
+        "what was found stays told"
+    );
 }
 
 #[test]

@@ -64,13 +64,15 @@ async fn a_static_credential_is_refused_until_policies_permit_it_and_each_contro
         })
     };
     refused(&["spec.credential.type: Static is not among credentials"]).await?;
-    // Found, and told, before anything is granted.
-    says(
-        &tenant,
-        "StaticCredential",
-        &["ServiceAccount static-refused/legacy", "reader-2"],
-    )
-    .await?;
+    // Before policies permit it nothing is looked for, and nothing of it told.
+    let waiting = tenant.get_grant(READER).await?;
+    for type_ in ["StaticCredential", "OtherRights"] {
+        ensure!(
+            condition(&waiting, type_).is_null(),
+            "{}",
+            waiting["status"]["conditions"]
+        );
+    }
     // A policy that permits it has to name controls.
     let bare = json!({"spec": {"credentials": ["Token", "Static"]}});
     let bare = tenant
@@ -98,6 +100,9 @@ async fn a_static_credential_is_refused_until_policies_permit_it_and_each_contro
     let mended = json!({"spec": {"allowedSources": ["203.0.113.0/24"], "review": {"interval": "30d"}}});
     tenant.patch("PartnerIntegration", "acme", mended).await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
+    // Found, and told, before anything is granted.
+    let found = ["ServiceAccount static-refused/legacy", "reader-2"];
+    says(&tenant, "StaticCredential", &found).await?;
     tenant
         .patch(
             "AccessGrant",
@@ -255,8 +260,89 @@ async fn access_ends_with_its_service_account_and_another_of_that_name_has_it_on
     })
     .await?;
     let partner = static_token(&tenant, LEGACY, TOKEN).await?;
-    let again = tenant.wait_reason(READER, "Issued").await?;
-    ensure!(again["status"]["activations"] == 2, "{}", again["status"]);
+    // It is another ServiceAccount than the one that was approved.
+    let waiting = tenant.wait_reason(READER, "AwaitingApproval").await?;
+    let said = text(&condition(&waiting, "Active")["message"]);
+    ensure!(said.contains("replacement of the ServiceAccount"), "{said}");
+    ensure!(partner.read().await? == 403);
+    next_second().await;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
     ensure!(partner.read().await? == 200);
+    // Without rights there, and without a finalizer, the garbage collector ends it with the grant.
+    tenant.delete("AccessGrant", ns, READER).await?;
+    tenant.wait_nothing_left(&uid).await?;
+    ensure!(partner.read().await? == 403);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_partners_do_not_share_a_service_account() -> Result<()> {
+    let (tenant, partner) = with_legacy("static-shared").await?;
+    permit(
+        &tenant,
+        json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false}),
+    )
+    .await?;
+    tenant.grant(READER, by_legacy()).await?;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    let globex = json!({"partner": {"id": "globex", "name": "Globex", "contact": "it@globex.example"}});
+    tenant.integration("globex", globex).await?;
+    let mut theirs = by_legacy();
+    theirs["integrationRef"] = json!({"name": "globex"});
+    tenant.grant("theirs", theirs).await?;
+    tenant.approve("theirs", json!({})).await?;
+    let refused = tenant.wait_reason("theirs", "NameConflict").await?;
+    let said = text(&condition(&refused, "Ready")["message"]);
+    ensure!(
+        said.contains("is used by AccessGrant reader of PartnerIntegration acme"),
+        "{said}"
+    );
+    tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+    tenant.wait_reason(READER, "Revoked").await?;
+    // Whose it is then is whoever was approved to use it.
+    tenant.wait_reason("theirs", "Issued").await?;
+    ensure!(partner.read().await? == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_static_credential_gives_way_to_a_token_that_was_approved_ahead() -> Result<()> {
+    let (tenant, partner) = with_legacy("static-replaced").await?;
+    permit(
+        &tenant,
+        json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false}),
+    )
+    .await?;
+    tenant.grant(READER, by_legacy()).await?;
+    tenant.approve(READER, json!({})).await?;
+    let issued = tenant.wait_reason(READER, "Issued").await?;
+    ensure!(partner.read().await? == 200);
+    let token = json!({"spec": {"credential": {"type": "Token", "static": null, "token": {"lifetime": "1h"}}}});
+    tenant.patch("AccessGrant", READER, token).await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    ensure!(
+        partner.read().await? == 403,
+        "what was approved is not what stands there"
+    );
+    tenant.approve(READER, json!({})).await?;
+    let replaced = tenant.wait_reason(READER, "Issued").await?;
+    ensure!(condition(&replaced, "StaticCredential").is_null());
+    ensure!(partner.read().await? == 403, "the static token");
+    ensure!(
+        tenant.partner(READER).await?.read().await? == 200,
+        "the token in its place"
+    );
+    let made = tenant.children(&text(&issued["metadata"]["uid"])).await?;
+    ensure!(made.len() == 5, "{made:?}");
+    tenant.patch("AccessGrant", READER, json!({"spec": {"credential": {"type": "Static", "token": null, "static": by_legacy()["credential"]["static"]}}})).await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    next_second().await;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    ensure!(partner.read().await? == 200);
+    let made = tenant.children(&text(&issued["metadata"]["uid"])).await?;
+    ensure!(made.len() == 2, "nothing is left of the token: {made:?}");
     Ok(())
 }

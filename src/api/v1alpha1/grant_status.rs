@@ -67,6 +67,12 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 36)))]
     pub departed_owners: Vec<String>,
+    /// The ServiceAccount of a static credential, as it was first seen under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_account: Option<StaticAccount>,
+    /// When another ServiceAccount was found under that name; only approvals made after it count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_replaced_at: Option<Instant>,
     /// The policies under which the grant is permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_POLICIES), inner(length(max = 63)))]
@@ -239,10 +245,6 @@ pub struct Identity {
     /// Name of the ServiceAccount.
     #[schemars(length(max = 253))]
     pub service_account: String,
-    /// UID of the ServiceAccount where it is of a static credential, and so not made for the grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub static_uid: Option<String>,
     /// Which activation of the grant this is.
     pub activation: i64,
     /// What was approved when it was activated.
@@ -253,6 +255,18 @@ pub struct Identity {
     /// When everything of it was in place; absent while it is being made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Instant>,
+}
+
+/// A ServiceAccount that somebody made by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StaticAccount {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its UID.
+    #[schemars(length(max = 64))]
+    pub uid: String,
 }
 
 /// An object made for a grant.

@@ -122,6 +122,7 @@ pub fn consider(question: &Question<'_>) -> Standing {
         denied.as_ref().map(|it| it.at),
         revoked.as_ref().map(|it| it.at),
         previous.owner_removed_at,
+        previous.account_replaced_at,
     ];
     let void_until = void_until.into_iter().flatten().max();
 
@@ -380,7 +381,7 @@ pub(super) fn digest_objection(question: &Question<'_>, digest: &str, at: Instan
 
 /// A no, or an owner who went, voids what was decided before it.
 pub(super) fn void_objection(at: Instant, void_until: Option<Instant>) -> Option<Objection> {
-    let words = "it was made before the last Deny, Revoke or owner removal, or in the same second";
+    let words = "it was made before the last Deny, Revoke, owner removal or replacement of the ServiceAccount, or in the same second";
     void_until
         .is_some_and(|void| at <= void)
         .then(|| Objection::new(words::VOIDED, words))

@@ -54,6 +54,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     removal::remember_departed(facts, integration, &mut status);
     let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
     removal::remember_removal(facts, Some(integration), &missing, &mut status);
+    removal::remember_account(facts, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
     let mut closed = BTreeSet::new();
@@ -115,15 +116,14 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         .identity
         .as_ref()
         .is_some_and(|identity| identity.activated_at.is_some());
-    against.extend(identity_missing(facts));
+    against.extend(not_usable(facts));
     if !is_live && against.is_empty() {
         let lifetime = facts.grant.token().lifetime.as_seconds();
         if is_static {
             if !lifetime::may_issue(facts.now, until) {
                 against.push((Reason::TooShort, ends::too_late(facts.now, until)));
-            } else if facts.static_credential.is_none() {
-                against.push((Reason::Issuing, "the static credential is being looked for".to_owned()));
             }
+            against.extend(not_seen(facts));
         } else if lifetime::ask(facts.now, until, lifetime, hard_expiry).is_none() {
             against.push((Reason::TooShort, ends::too_short(facts.now, until)));
         }
@@ -144,7 +144,15 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             hold,
         },
         reason: Reason::Issued,
-        message: format!("access is in place until {until}, {}", ends::when(ends_because)),
+        message: format!(
+            "access is in place until {until}, {}{}",
+            ends::when(ends_because),
+            if is_static {
+                "; by a static credential, which does not end by itself"
+            } else {
+                ""
+            }
+        ),
         against,
         approved,
         kept: Kept { status },
@@ -377,10 +385,19 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
     ))
 }
 
-/// What the grant is for is not there: whoever made a ServiceAccount of that name would have the access.
-fn identity_missing(facts: &Facts<'_>) -> Option<(Reason, String)> {
-    let words = facts.static_credential?.missing.clone()?;
-    Some((Reason::IdentityMissing, words))
+/// A static credential that is not there, or is another partner's already.
+fn not_usable(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    let seen = facts.static_credential?;
+    let missing = seen.missing.clone().map(|words| (Reason::IdentityMissing, words));
+    missing.or_else(|| seen.taken.clone().map(|words| (Reason::NameConflict, words)))
+}
+
+/// What there is of a static credential is not known: no reason to end anything, and none to begin.
+fn not_seen(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    match facts.static_credential {
+        None => Some((Reason::Issuing, "the static credential is being looked for".to_owned())),
+        Some(seen) => Some((Reason::CeilingExceeded, seen.unread.clone()?)),
+    }
 }
 
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.

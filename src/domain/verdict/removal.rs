@@ -1,8 +1,11 @@
-//! What must not be forgotten of owners who went: access comes back with a fresh approval only.
+//! What must not be forgotten of owners who went, and of a ServiceAccount that was replaced: access comes back with a fresh
+//! approval only.
 
 use super::Facts;
 use crate::api::conditions::Reason;
-use crate::api::v1alpha1::{AccessDecision, AccessGrantStatus, Decision, Instant, PartnerIntegration, SubjectKind};
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrantStatus, Decision, Instant, PartnerIntegration, StaticAccount, SubjectKind,
+};
 use crate::domain::ownership;
 
 /// Who was seen to have left, here or at the integration: moving the date afterwards brings nobody back.
@@ -45,6 +48,32 @@ pub(super) fn remember_removal(
         // The API server's clock may be ahead.
         status.owner_removed_at = latest.max(Some(facts.now));
     }
+}
+
+/// A ServiceAccount that was made anew is not the one that was approved, whatever its name: whoever deleted the other may have
+/// done so to end the access.
+pub(super) fn remember_account(facts: &Facts<'_>, status: &mut AccessGrantStatus) {
+    let Some(declared) = facts.grant.static_credential() else {
+        status.static_account = None;
+        return;
+    };
+    let Some(uid) = facts.static_credential.and_then(|seen| seen.uid.clone()) else {
+        return;
+    };
+    let now = StaticAccount {
+        name: declared.service_account_name.0.clone(),
+        uid,
+    };
+    let is_another = |known: &StaticAccount| known.name == now.name && known.uid != now.uid;
+    if status.static_account.as_ref().is_some_and(is_another) {
+        let approvals = facts.decisions.iter().filter(|decision| is_approval(facts, decision));
+        // The API server's clock may be ahead.
+        status.account_replaced_at = approvals
+            .filter_map(|decision| written(decision))
+            .max()
+            .max(Some(facts.now));
+    }
+    status.static_account = Some(now);
 }
 
 fn is_approval(facts: &Facts<'_>, decision: &AccessDecision) -> bool {

@@ -118,7 +118,6 @@ impl Case {
             status.identity = Some(Identity {
                 namespace: "wayleave-identities".to_owned(),
                 service_account: "wlg-0-1".to_owned(),
-                static_uid: None,
                 activation: 1,
                 digest: status.digest.clone().unwrap(),
                 claimed_at: self.now,
@@ -193,7 +192,7 @@ fn a_static_credential_that_is_there_gives_access_without_a_hard_end_and_one_uns
     case.missing_static_credential();
     case.static_credential = None;
     assert_eq!(case.ask().reason, Reason::Issuing);
-    case.static_credential = Some(Seen::presumed());
+    case.static_credential = Some(Seen::default());
     let Access::Active { until, hard_expiry, .. } = case.ask().access else {
         panic!("inactive: {}", case.ask().message)
     };
