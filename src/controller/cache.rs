@@ -1,6 +1,7 @@
 //! Everything that decisions are made from, kept current by watches, and which grants a change touches.
 
 mod changes;
+mod shapes;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use tokio::sync::Notify;
 
+use self::shapes::{GrantShape, Shape};
 use super::attempts::Attempts;
 use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
@@ -117,38 +119,6 @@ struct Trouble {
     at: std::time::Instant,
     /// It does not pass by itself: a kind that is not served, a right that is missing.
     lasts: bool,
-}
-
-/// What tells two states of an object apart but for status and labels.
-#[derive(Debug, PartialEq, Eq)]
-struct Shape {
-    uid: Option<String>,
-    generation: Option<i64>,
-    is_deleting: bool,
-    is_readable: bool,
-}
-
-/// What tells two states of a grant apart but for status and labels.
-#[derive(Debug, PartialEq, Eq)]
-struct GrantShape {
-    shape: Shape,
-    finalizers: Vec<String>,
-    rotate_requested: Option<String>,
-}
-
-impl Shape {
-    fn of<K: kube::Resource>(object: &Guarded<K>) -> Self
-    where
-        Guarded<K>: kube::Resource,
-    {
-        let meta = kube::Resource::meta(object);
-        Self {
-            uid: meta.uid.clone(),
-            generation: meta.generation,
-            is_deleting: meta.deletion_timestamp.is_some(),
-            is_readable: object.0.is_ok(),
-        }
-    }
 }
 
 #[derive(Default)]

@@ -7,9 +7,12 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{Cache, GrantShape, Guarded, Shape, key_of, lock};
+use crate::api::conditions::{Reason, types};
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, PartnerIntegration, SubjectKind};
 use crate::controller::mapping;
+use crate::domain::conditions::find;
+use crate::domain::verdict;
 
 /// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
 impl Cache {
@@ -23,13 +26,20 @@ impl Cache {
             self.enqueue_integration(&mapping::integration_of(grant));
         }
         if is_there {
+            let (before, now) = self.remember_shape(object);
             // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own
             // pace where something failed.
-            if self.is_another_grant(object) {
+            if before.as_ref().is_none_or(|before| before.is_another(&now)) {
                 self.attempts.lift(&object.uid().unwrap_or_default());
                 self.enqueue_key(&key_of(object));
             } else {
                 let _ = self.senders.closing.unbounded_send(key_of(object));
+            }
+            if let Ok(grant) = &object.0
+                && before.is_some_and(|before| before.is_active)
+                && !now.is_active
+            {
+                self.enqueue_waiting_for(grant);
             }
             return;
         }
@@ -45,16 +55,38 @@ impl Cache {
         }
     }
 
-    fn is_another_grant(&self, object: &Guarded<AccessGrant>) -> bool {
+    /// What the grant was before, and what it is now.
+    fn remember_shape(&self, object: &Guarded<AccessGrant>) -> (Option<GrantShape>, GrantShape) {
         let shape = GrantShape {
             shape: Shape::of(object),
             finalizers: object.finalizers().to_vec(),
             rotate_requested: object.annotations().get(ANNOTATION_ROTATE_REQUESTED_AT).cloned(),
+            is_active: object.0.as_ref().is_ok_and(verdict::is_active),
         };
-        let mut shapes = lock(&self.grant_shapes);
-        let is_same = shapes.get(&key_of(object)) == Some(&shape);
-        shapes.insert(key_of(object), shape);
-        !is_same
+        let before = lock(&self.grant_shapes).insert(key_of(object), shape.clone());
+        (before, shape)
+    }
+
+    /// The grants that an active one may have kept out: by the limit of active grants, or by the ServiceAccount that they share.
+    fn enqueue_waiting_for(&self, ended: &AccessGrant) {
+        let waits = [Reason::NotPermitted.as_str(), Reason::NameConflict.as_str()];
+        let is_waiting = |grant: &AccessGrant| {
+            let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
+            let active = find(conditions.unwrap_or_default(), types::ACTIVE);
+            active.is_some_and(|active| waits.contains(&active.reason.as_str()))
+        };
+        for sibling in self.grants_of(&mapping::integration_of(ended)) {
+            if sibling.0.as_ref().is_ok_and(is_waiting) {
+                self.enqueue_key(&key_of(sibling.as_ref()));
+            }
+        }
+        let Some(shared) = ended.static_credential().map(|it| &it.service_account_name) else {
+            return;
+        };
+        self.enqueue_where(|grant| {
+            let declared = grant.static_credential().map(|it| &it.service_account_name);
+            grant.metadata.namespace == ended.metadata.namespace && declared == Some(shared) && is_waiting(grant)
+        });
     }
 
     pub(crate) fn note_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
