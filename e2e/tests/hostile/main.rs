@@ -1,10 +1,6 @@
 //! Hostile tenants and partners (invariant F18): every mutating verb on every kind that the API server serves, against what
 //! is made for partners. Each attempt is refused, or stands on a short list with the reason why it does no harm.
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive a real cluster"
-)]
+#![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
 mod allowed;
 mod attempt;
