@@ -29,6 +29,9 @@ const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,ser
     serviceaccount-token-controller,root-ca-certificate-publisher-controller,\
     certificatesigningrequest-signing-controller,certificatesigningrequest-approving-controller,\
     clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller";
+/// Those that make pods: nothing here runs them, so only tests of admission have use for these.
+const WORKLOAD_CONTROLLERS: &str = "deployment-controller,replicaset-controller,replicationcontroller-controller,\
+    statefulset-controller,daemonset-controller,job-controller,cronjob-controller";
 
 /// A part of the control plane that can be paused, stopped and started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +165,21 @@ impl ControlPlane {
     /// Whether this is a cluster that we did not start: its parts cannot be touched and it has no audit log for us.
     pub fn is_existing(&self) -> bool {
         matches!(self.backend, Backend::Existing)
+    }
+
+    /// Starts the controllers that make pods from templates, which no other test needs. They run until this is dropped.
+    pub async fn workload_controllers(&self) -> Result<Process> {
+        let name = "kube-controller-manager";
+        let log = self.dir().join(format!("{name}-workloads.log"));
+        let process = Process::new(name, tools::programs().await?.join(name), log).args([
+            format!("--kubeconfig={}", self.admin_kubeconfig().display()),
+            "--use-service-account-credentials".to_owned(),
+            "--leader-elect=false".to_owned(),
+            "--secure-port=0".to_owned(),
+            format!("--controllers={WORKLOAD_CONTROLLERS}"),
+        ]);
+        process.start()?;
+        Ok(process)
     }
 
     /// What the API server records of every call.

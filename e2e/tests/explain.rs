@@ -436,6 +436,39 @@ impl Reading {
     }
 }
 
+/// What the digest has in place of a namespace that is not there is the operator's to know: its word is taken, and where there is
+/// none the UID is asked for.
+#[tokio::test]
+async fn the_digest_of_a_namespace_that_is_not_there_is_taken_from_the_status() -> Result<()> {
+    let tenant = Tenant::new(&cluster().await?.cp, "explain-absent").await?;
+    let ns = tenant.ns.as_str();
+    let root = User::new("root@corp.example", &["system:masters"]).await?;
+    let mut access = tenant.grant_spec()["access"].clone();
+    access[0]["namespaces"] = json!([ns, "nobody"]);
+    let more = json!({"access": access, "credential": {"token": {"delivery": "Private"}}});
+    tenant.grant("reader", more).await?;
+    let grant = tenant.wait_reason("reader", "NotPermitted").await?;
+    root.file("now.yaml", &[kept(&grant)])?;
+    let same = root.run(&["digest", "-f", "now.yaml", "-n", ns], 0).await?.stdout;
+    has(&same, &[&text(&grant["status"]["digest"]), "as in the cluster"])?;
+    let mut coming = kept(&grant);
+    coming["metadata"]["name"] = json!("another");
+    root.file("new.yaml", &[coming])?;
+    let said = root.run(&["digest", "-f", "new.yaml", "-n", ns], 1).await?.stderr;
+    has(&said, &["there is no namespace nobody", "--namespace-uid nobody=UID"])?;
+    let given = [
+        "digest",
+        "-f",
+        "new.yaml",
+        "-n",
+        ns,
+        "--namespace-uid",
+        "nobody=0b5e55ed-0000-4000-8000-00000000dead",
+    ];
+    root.run(&given, 0).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_change_approved_before_it_is_merged_leaves_no_gap() -> Result<()> {
     let tenant = Tenant::new(&cluster().await?.cp, "explain-digest").await?;

@@ -113,6 +113,23 @@ pub fn groups_stated(of_user: &[String]) -> Vec<String> {
     named.take(MOST_GROUPS).cloned().collect()
 }
 
+/// What is said where a decision has no room for all groups of its writer; none where it has. A policy may ask for one of those
+/// left out.
+#[must_use]
+pub fn groups_left_out(of_user: &[String], stated: &[String]) -> Option<String> {
+    let named = of_user.iter().filter(|group| !group.starts_with("system:"));
+    let left: Vec<&str> = named
+        .filter(|group| !stated.contains(group))
+        .map(String::as_str)
+        .collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "an approval states at most {MOST_GROUPS} groups; left out: {}. Where one of them is asked for, name it with --group",
+            left.join(", ")
+        )
+    })
+}
+
 /// Why this user's approval would never count: who asked for access, or changed what was asked for, doesn't approve it.
 #[must_use]
 pub fn involvement(integration: &PartnerIntegration, grant: &AccessGrant, user: &str) -> Option<String> {
@@ -446,6 +463,19 @@ mod tests {
             assert!(told.contains(words), "{told}");
         }
         assert_eq!(involvement(&integration, &grant, "dave@corp.example"), None);
+    }
+
+    #[test]
+    fn groups_that_have_no_room_are_told() {
+        let groups: Vec<String> = (0..34).map(|number| format!("team-{number}")).collect();
+        let told = groups_left_out(&groups, &groups_stated(&groups)).unwrap();
+        assert!(
+            told.contains("left out: team-32, team-33. ") && told.contains("--group"),
+            "{told}"
+        );
+        let few = &groups[..32];
+        assert_eq!(groups_left_out(few, &groups_stated(few)), None);
+        assert_eq!(groups_left_out(&["system:authenticated".to_owned()], &[]), None);
     }
 
     #[test]

@@ -300,6 +300,7 @@ impl World {
             confirmations: &confirmations,
             policies: &policies,
             namespaces: &self.namespaces,
+            absent_key: None,
             cluster_roles: &self.cluster_roles,
             reserved_namespaces: &reserved,
             delivery_secrets: &delivery_secrets,

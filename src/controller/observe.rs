@@ -116,6 +116,8 @@ impl World {
         let confirmations = confirmations(context, &self.grant, &decisions);
         let seen = context.probe.seen();
         let reserved = context.reserved_namespaces();
+        let of_identities = ObjectRef::new(&context.settings.identities);
+        let absent_key = context.cache.namespaces.get(&of_identities).and_then(|it| it.uid());
         let at = now();
         let facts = Facts {
             now: at,
@@ -126,6 +128,7 @@ impl World {
             confirmations: &confirmations,
             policies: &policies,
             namespaces: &self.namespaces,
+            absent_key: absent_key.as_deref(),
             cluster_roles: &self.cluster_roles,
             reserved_namespaces: &reserved,
             delivery_secrets: &self.delivery_secrets,

@@ -60,8 +60,15 @@ impl GrantDigest {
     }
 }
 
-/// The digest of a grant of an integration; `targets` holds the UID of each namespace that the access reaches, by name
-/// (a namespace that doesn't exist is left out).
+/// What stands for the UID of a namespace that doesn't exist. `key` is what only those know who may read namespaces, the UID of
+/// that of the identities: whoever names a foreign namespace in a grant of his own can't tell by the digest whether it is there.
+#[must_use]
+pub fn absent(namespace: &str, key: &str) -> String {
+    hash_of(&("absent", key, namespace))
+}
+
+/// The digest of a grant of an integration; `targets` holds the UID of each namespace that the access reaches, by name, or what
+/// stands for it where it is [`absent`].
 #[must_use]
 pub fn digest(
     integration: &PartnerIntegration,
@@ -198,6 +205,20 @@ mod tests {
         grant.spec.contributors = vec!["x".into()];
         grant.spec.requested_by = None;
         assert_eq!(digest(&integration, &grant, &targets()), before);
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_there_looks_like_any_other() {
+        let of = |name: &str, uid: String| {
+            let targets = [(name.to_owned(), uid)].into();
+            digest(&integration(), &grant(), &targets).sections[TARGETS].clone()
+        };
+        let nothing = digest(&integration(), &grant(), &BTreeMap::new()).sections[TARGETS].clone();
+        let missing = of("nobody", absent("nobody", "key"));
+        assert_ne!(missing, nothing, "whoever sees it could compute it");
+        assert_ne!(missing, of("nobody", absent("nobody", "other key")));
+        assert_ne!(absent("nobody", "key"), absent("somebody", "key"));
+        assert_eq!(missing, of("nobody", absent("nobody", "key")));
     }
 
     #[test]

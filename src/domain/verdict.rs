@@ -56,6 +56,9 @@ pub struct Facts<'a> {
     pub policies: &'a [&'a AccessPolicy],
     /// Every namespace that the grant lies in or reaches, where it exists.
     pub namespaces: &'a BTreeMap<String, Namespace>,
+    /// What namespaces that don't exist are hidden by in the digest, see [`absent`](crate::domain::digest::absent); none where
+    /// that isn't known, and the status' word is taken for them.
+    pub absent_key: Option<&'a str>,
     /// The rules of each ClusterRole that the grant refers to, where it exists.
     pub cluster_roles: &'a BTreeMap<String, Vec<ResolvedRule>>,
     /// Namespaces that no grant may reach.

@@ -110,6 +110,7 @@ impl World {
             confirmations: &confirmations,
             policies: &policies,
             namespaces: &[("payments".to_owned(), payments)].into(),
+            absent_key: None,
             cluster_roles: &BTreeMap::new(),
             reserved_namespaces: &BTreeSet::new(),
             delivery_secrets: &BTreeMap::new(),

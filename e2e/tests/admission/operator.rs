@@ -189,6 +189,40 @@ async fn an_enrolment_stays_while_a_grant_is_active() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_enrolment_that_is_held_is_deleted_and_not_emptied() -> Result<()> {
+    let world = world("enrolment-held").await?;
+    let emptied = json!({"subjects": []});
+    // One that the operator has not seen yet opened nothing.
+    let other = world.binding("other", "wayleave-enrolment", json!([operator_subject()]));
+    world.root.create(other).await?;
+    world
+        .root
+        .merge("RoleBinding", &world.ns, "other", emptied.clone())
+        .await?;
+    let held = json!({"metadata": {"finalizers": ["wayleave.dev/close-access"]}});
+    let operator = world.operator().await?;
+    operator.merge("RoleBinding", &world.ns, "enrolment", held).await?;
+    let says = "Delete the binding instead of emptying it";
+    for patch in [emptied, json!({"subjects": null})] {
+        let answer = world.root.merge("RoleBinding", &world.ns, "enrolment", patch).await;
+        refused("enrolment-held", says, answer)?;
+    }
+    let labelled = json!({"metadata": {"labels": {"seen": "yes"}}});
+    world
+        .root
+        .merge("RoleBinding", &world.ns, "enrolment", labelled)
+        .await?;
+    world
+        .adam()
+        .await?
+        .delete("RoleBinding", &world.ns, "enrolment")
+        .await?;
+    let let_go = json!({"metadata": {"finalizers": null}});
+    operator.merge("RoleBinding", &world.ns, "enrolment", let_go).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_operator_writes_only_what_is_its_own() -> Result<()> {
     let world = world("operator-limits").await?;
     let name = world.identity().await?;

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod groups;
 mod owners;
 mod stop;
 mod sync;

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use wayleave_e2e::plugin::has;
-use wayleave_e2e::tenant::{CAROL, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{bind, plugin, tenant};
@@ -300,6 +300,102 @@ async fn a_handover_by_git_can_be_approved_before_it_is_merged() -> Result<()> {
     .await?;
     ensure!(text(&grant["status"]["summary"]["owners"]).contains(&dora), "{grant}");
     ensure!(tenant.partner("reader").await?.read().await? == 200);
+    Ok(())
+}
+
+/// As the hint of the handover says, word by word, by three people; the partner goes on reading all the while.
+#[tokio::test]
+async fn the_hint_of_a_handover_leads_to_a_change_without_a_gap() -> Result<()> {
+    let (tenant, partner) = owned("handover-hint").await?;
+    let (alice, dora) = (tenant.owner_name("alice"), tenant.owner_name("dora"));
+    let ns = tenant.ns.as_str();
+    let before = tenant.get_grant("reader").await?;
+    let prepares = plugin("hana@corp.example", "wayleave-viewer").await?;
+    let done = prepares.works(&["owner", "handover", &alice, &dora, "-n", ns]).await?;
+    let hint = "kubectl wayleave approve GRANT -n NAMESPACE --file FILE --digest DIGEST --reason WHY";
+    has(&done.stderr, &[hint, "no part of the change"])?;
+    let after = digest_after(&done.stderr)?;
+    let filled = hint
+        .replace("GRANT", "reader")
+        .replace("NAMESPACE", ns)
+        .replace("FILE", "handover.yaml");
+    let filled = filled.replace("DIGEST", &after).replace("WHY", "handover");
+    let words: Vec<&str> = filled.split(' ').skip(2).collect();
+
+    // Who asked can't approve it, who holds no right to neither, and nobody anything else than what the file holds.
+    let carol = wayleave_e2e::plugin::Plugin::of(tenant.cp, CAROL, &[]).await?;
+    let dave = wayleave_e2e::plugin::Plugin::of(tenant.cp, DAVE, &["security"]).await?;
+    for person in [&carol, &dave, &prepares] {
+        person.write("handover.yaml", &done.stdout)?;
+    }
+    let said = carol.exits(&[&words[..], &["--yes"]].concat(), 1).await?;
+    has(&said.stderr, &["not approved: you"])?;
+    let said = prepares.exits(&[&words[..], &["--yes"]].concat(), 1).await?;
+    has(&said.stderr, &["forbidden"])?;
+    let other: Vec<String> = words
+        .iter()
+        .map(|it| it.replace(&after, &text(&before["status"]["digest"])))
+        .collect();
+    let other: Vec<&str> = other.iter().map(String::as_str).chain(["--yes"]).collect();
+    let said = dave.exits(&other, 1).await?;
+    has(
+        &said.stderr,
+        &["not approved: what the files hold has the digest", &after],
+    )?;
+    let said = dave.exits(&words, 1).await?;
+    has(&said.stderr, &["there is no terminal to ask on; give --yes"])?;
+
+    next_second().await;
+    let said = dave.works(&[&words[..], &["--yes"]].concat()).await?;
+    has(
+        &said.stderr,
+        &[
+            "approving as dave@corp.example what is PROPOSED",
+            "changes     owners",
+            &dora,
+        ],
+    )?;
+    ensure!(
+        partner.read().await? == 200
+            && tenant.get_grant("reader").await?["status"]["digest"] == before["status"]["digest"]
+    );
+
+    // Merged while the partner reads without a pause.
+    let is_merged = std::sync::atomic::AtomicBool::new(false);
+    let reads = async {
+        let mut count = 0;
+        while !is_merged.load(std::sync::atomic::Ordering::Relaxed) {
+            let code = partner.read().await?;
+            ensure!(code == 200, "answered with {code} after {count} reads");
+            count += 1;
+        }
+        Ok(count)
+    };
+    let merges = async {
+        let applied = carol.apply(&done.stdout).await;
+        let live = eventually("the grant to be live with the other owner", LIMIT, || async {
+            let grant = tenant.get_grant("reader").await?;
+            let is_live =
+                grant["status"]["digest"] == after.as_str() && condition(&grant, "Active")["reason"] == "Issued";
+            Ok(is_live.then_some(grant))
+        });
+        let live = live.await;
+        is_merged.store(true, std::sync::atomic::Ordering::Relaxed);
+        applied?;
+        live
+    };
+    let (count, grant) = tokio::try_join!(reads, merges)?;
+    ensure!(count > 10, "{count} reads");
+    ensure!(
+        grant["status"]["identity"] == before["status"]["identity"],
+        "another activation: {}",
+        grant["status"]["identity"]
+    );
+    let approvals = &grant["status"]["approvals"];
+    ensure!(
+        approvals[0]["digest"] == after.as_str() && approvals[0]["by"] == DAVE,
+        "{approvals}"
+    );
     Ok(())
 }
 

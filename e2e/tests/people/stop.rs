@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use wayleave_e2e::Tenant;
-use wayleave_e2e::plugin::has;
+use wayleave_e2e::plugin::{Plugin, has};
 use wayleave_e2e::tenant::{Partner, api, next_second};
+use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, install_with};
 
 use crate::cluster::{bind, plugin, tenant};
 
@@ -135,4 +135,94 @@ async fn a_partner_is_stopped_wherever_it_is_and_nobody_else() -> Result<()> {
     one.0.wait_reason("reader", "Issued").await?;
     ensure!(one.0.partner("reader").await?.read().await? == 200);
     Ok(())
+}
+
+/// What was told of the only grant.
+fn outcome(told: &str) -> Result<(Value, Value)> {
+    let told: Value = serde_json::from_str(told)?;
+    let grant = &told["integrations"][0]["grants"][0];
+    ensure!(
+        told["integrations"][0]["revoked"] == true && grant["name"] == "reader",
+        "{told}"
+    );
+    Ok((grant["outcome"].clone(), grant["afterMilliseconds"].clone()))
+}
+
+/// While the operator does nothing: on a control plane of its own, since others count on theirs.
+#[tokio::test]
+async fn a_stop_that_is_not_awaited_says_so_and_one_that_runs_out_of_time_is_an_error() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
+    let values = json!({"replicas": 0, "ceiling": {"rules": ceiling}});
+    let options = InstallOptions {
+        values,
+        ..InstallOptions::default()
+    };
+    install_with(&cp, options).await?;
+    let operator = Operator::ready(&cp).await?;
+    let tenant = Tenant::new(&cp, "stop-wait").await?;
+    let partner = tenant.live("reader", json!({})).await?;
+    bind(&tenant, OLGA, "wayleave-approver").await?;
+    let olga = Plugin::of(&cp, OLGA, &[]).await?;
+    let stop = [
+        "stop",
+        "--partner",
+        "acme",
+        "--reason",
+        "incident 42",
+        "-n",
+        "stop-wait",
+    ];
+    let with = |more: &[&'static str]| [&stop[..], more].concat();
+
+    operator.pause()?;
+    let said = olga.exits(&with(&["--no-wait", "--wait", "1m"]), 2).await?;
+    has(&said.stderr, &["--no-wait", "cannot be used with"])?;
+    ensure!(decisions(&tenant).await? == 1, "wrong usage revoked something");
+
+    // Nobody waits: it is no error that access is still there, and nothing is claimed about its end.
+    let said = olga.works(&with(&["--no-wait"])).await?;
+    has(
+        &said.stdout,
+        &["NAMESPACE", "ENDED", "stop-wait   acme", "reader", "not awaited"],
+    )?;
+    has(
+        &said.stderr,
+        &[
+            "1 integrations, 1 grants, 1 of them active",
+            "starting again takes fresh approvals",
+        ],
+    )?;
+    ensure!(!said.stderr.contains("error"), "{}", said.stderr);
+    let said = olga.works(&with(&["--no-wait", "-o", "json"])).await?;
+    ensure!(
+        outcome(&said.stdout)? == (json!("NotAwaited"), Value::Null),
+        "{}",
+        said.stdout
+    );
+    ensure!(partner.read().await? == 200 && decisions(&tenant).await? == 3);
+
+    // Whoever waits is told what may still be open, by name.
+    let begun = Instant::now();
+    let said = olga.exits(&with(&["--wait", "2s"]), 3).await?;
+    ensure!(begun.elapsed().as_secs() >= 2, "it gave up after {:?}", begun.elapsed());
+    has(&said.stdout, &["stop-wait   acme", "reader", "STILL ACTIVE"])?;
+    has(
+        &said.stderr,
+        &["error: not all is stopped: 1 grants may still be active: see kubectl wayleave list -A"],
+    )?;
+    let said = olga.exits(&with(&["--wait", "1s", "-o", "json"]), 3).await?;
+    ensure!(
+        outcome(&said.stdout)? == (json!("StillActive"), Value::Null),
+        "{}",
+        said.stdout
+    );
+
+    // The decisions stand: access ends as soon as somebody acts on them.
+    let resumed = Instant::now();
+    operator.resume()?;
+    partner.refused_since(resumed).await?;
+    tenant.wait_reason("reader", "Revoked").await?;
+    let said = olga.works(&with(&["--no-wait"])).await?;
+    has(&said.stdout, &["was not active (Revoked)"])
 }

@@ -206,6 +206,34 @@ async fn a_scim_list_fills_owners_and_says_who_is_inactive() -> Result<()> {
     )?;
     ensure!(owner(&tenant, "scim-lee").await?["spec"]["active"] == false);
     ensure!(owner(&tenant, "scim-kim").await?["spec"]["active"] == true);
+    // The API server knows them by another name than their directory does, and a day of leaving was set by hand.
+    let day = json!({"spec": {"until": "2099-01-01T00:00:00Z"}});
+    tenant
+        .patch_as(&tenant.root, "AccessOwner", "", "scim-kim", day)
+        .await?;
+    sam.write("export", &list(json!([user("kim", true), user("lee", false)]), 2))?;
+    let prefixed = ["--format", "scim", "--yes", "--username-prefix", "oidc:"];
+    has(
+        &sync(&sam, "export", "scim", &[&prefixed[..4], &["system:"]].concat(), 2)
+            .await?
+            .1,
+        &["not begin with system:"],
+    )?;
+    let (out, _) = sync(&sam, "export", "scim", &prefixed, 0).await?;
+    has(
+        &out,
+        &["~ scim-kim: usernames", "oidc:Scim.kim@corp.example", "1 written"],
+    )?;
+    let kim = owner(&tenant, "scim-kim").await?["spec"].clone();
+    ensure!(
+        kim["usernames"] == json!(["Scim.kim@corp.example", "oidc:Scim.kim@corp.example"])
+            && kim["until"] == "2099-01-01T00:00:00Z",
+        "{kim}"
+    );
+    has(
+        &sync(&sam, "export", "scim", &prefixed, 0).await?.0,
+        &["0 to create, 0 to change"],
+    )?;
     // Who may only look writes nothing.
     let eve = Plugin::of(tenant.cp, "eve@corp.example", &[]).await?;
     eve.write("export", &list(json!([user("max", true)]), 1))?;

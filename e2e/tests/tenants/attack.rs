@@ -72,6 +72,37 @@ fn tellings(
     Ok((compared, told))
 }
 
+/// By the digest no namespace that is named looks like another, whether it is there or not: were those that are not there left
+/// out of it, they would all look alike. Gives how many were named.
+fn digests_tell_nothing(outcomes: &[Outcome], judged: &BTreeMap<(String, String), Value>) -> Result<usize> {
+    let mut by_namespace: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let reaching = outcomes
+        .iter()
+        .filter(|it| it.attempt.kind == "AccessGrant" && it.attempt.place.0 == "spec.access[].namespaces[]");
+    for Outcome { attempt, name } in reaching {
+        let Some(name) = name else { continue };
+        let Some(grant) = judged.get(&(attempt.kind.to_owned(), name.clone())) else {
+            bail!("{name} is gone");
+        };
+        let hash = text(&grant["status"]["digestSections"]["targetNamespaces"]);
+        ensure!(!hash.is_empty(), "{}", grant["status"]);
+        let named = text(&attempt.object["spec"]["access"][0]["namespaces"][0]);
+        by_namespace.entry(named).or_default().insert(hash);
+    }
+    for named in [NAMESPACES[0], NAMESPACES[1], "nobody", "nobody-quiet"] {
+        ensure!(
+            by_namespace.contains_key(named),
+            "nobody named {named}: {:?}",
+            by_namespace.keys()
+        );
+    }
+    let several: Vec<_> = by_namespace.iter().filter(|(_, hashes)| hashes.len() != 1).collect();
+    ensure!(several.is_empty(), "one namespace looks like several: {several:?}");
+    let looks: BTreeSet<&String> = by_namespace.values().flatten().collect();
+    ensure!(looks.len() == by_namespace.len(), "some look alike: {by_namespace:?}");
+    Ok(looks.len())
+}
+
 /// Where the victim's texts or tokens stand among what the attacker can read.
 async fn leaks(root: &Client, victim: &Victim) -> Result<(usize, Vec<String>)> {
     let parts: Vec<&str> = victim
@@ -197,6 +228,7 @@ async fn nothing_of_another_tenant_is_read_touched_or_told() -> Result<()> {
         told.len(),
         told.join("\n")
     );
+    let named = digests_tell_nothing(&outcomes, &judged)?;
     let (read, leaked) = leaks(root, &victim).await?;
     ensure!(
         leaked.is_empty() && read > judged.len(),
@@ -233,7 +265,7 @@ async fn nothing_of_another_tenant_is_read_touched_or_told() -> Result<()> {
         "{own} and {earlier} calls: what was looked for can't be found"
     );
     progress(&format!(
-        "{compared} answers compared, {read} objects read, {} of the victim unchanged, {} calls of the operator, after {:?}",
+        "{compared} answers compared, {named} namespaces look different, {read} objects read, {} of the victim unchanged, {} calls of the operator, after {:?}",
         after.len(),
         calls.len(),
         begun.elapsed(),

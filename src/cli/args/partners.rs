@@ -56,7 +56,7 @@ pub enum OwnerCommand {
     Handover(Handover),
     /// Fill AccessOwners from a directory's export: CSV, or a SCIM 2.0 ListResponse
     #[command(
-        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are needed, and name or usernames. Without a name the object is called by the first username up to its '@'.\n\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2). Nothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExample:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run"
+        after_help = "CSV has a header: name, displayName, email, usernames (separated by ';'), active, until; displayName and email are needed, and name or usernames. Without a name the object is called by the first username up to its '@'.\n\nNobody is deleted: who is inactive gets active: false, for good; who returns is another object (alice-2). Nothing is written if any row is bad.\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 some objects were written and some not.\n\nExamples:\n  kubectl wayleave owner sync -f people.csv --source hr --dry-run\n  kubectl wayleave owner sync -f users.json --source idp --username-prefix oidc:"
     )]
     Sync(Sync),
 }
@@ -106,6 +106,9 @@ pub struct Sync {
     /// The directory's name: objects of other sources, and those made by hand, are left alone
     #[arg(long, value_name = "NAME", default_value = "directory", value_parser = label)]
     pub source: String,
+    /// What the API server puts before the identity provider's user names, such as oidc: (--oidc-username-prefix, or claimMappings.username.prefix)
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub username_prefix: Option<String>,
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -124,6 +127,15 @@ pub enum ExportFormat {
     Csv,
     /// A SCIM 2.0 ListResponse.
     Scim,
+}
+
+/// What user names can begin with. Those of Kubernetes' own are no person's.
+fn prefix(text: &str) -> Result<String, String> {
+    let text = line(text)?;
+    if text.starts_with("system:") || text.contains(char::is_whitespace) {
+        return Err("must hold no blanks, and not begin with system:, as Kubernetes' own users do".to_owned());
+    }
+    Ok(text)
 }
 
 /// A label's value that is a DNS label too.

@@ -10,7 +10,7 @@ use super::namespaces::Namespaces;
 use super::{decide, documents, grant, sound, who_am_i};
 use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, SubjectKind};
 use crate::cli::args::Approve;
-use crate::cli::decision::{Draft, describe, digest_to_approve, involvement};
+use crate::cli::decision::{Draft, describe, digest_to_approve, groups_left_out, involvement};
 use crate::cli::world::integration_key;
 use crate::cli::{Io, Session, carried, output};
 
@@ -54,6 +54,11 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     let shown = subject.shown.as_ref().map_or(&grant, |(_, grant)| grant);
     warn(io, &grant, shown)?;
     let groups = user.groups_chosen(&args.groups)?;
+    if args.groups.is_empty()
+        && let Some(left_out) = groups_left_out(&user.groups, &groups)
+    {
+        writeln!(io.err, "note: {}", output::escape(&left_out))?;
+    }
     show(io, &user.name, &subject)?;
     let question = if subject.proposed.is_some() {
         "approve what is yet to come?"

@@ -135,9 +135,10 @@ pub(super) async fn of_files(
             targets.insert(name, uid.clone());
             continue;
         }
-        match reader.namespace_uid(&name).await? {
-            Ok(Some(uid)) => drop(targets.insert(name, uid)),
-            Ok(None) => {}
+        let found = reader.namespace_uid(&name).await?;
+        // What the digest has in place of one that doesn't exist is the operator's to know.
+        match found.and_then(|uid| uid.ok_or_else(|| format!("there is no namespace {name}"))) {
+            Ok(uid) => drop(targets.insert(name, uid)),
             Err(why) => {
                 let known = there
                     .filter(|there| there.target_namespaces() == grant.target_namespaces())

@@ -17,12 +17,11 @@ pub(super) struct Namespaces(BTreeMap<String, Found>);
 #[derive(Clone)]
 enum Found {
     Uid(String),
-    Nothing,
-    Forbidden,
+    Unknown,
 }
 
 impl Namespaces {
-    /// Those that a grant reaches; none where one of them may not be read.
+    /// Those that a grant reaches; none where one of them may not be read, or doesn't exist.
     pub(super) async fn of(
         &mut self,
         session: &Session,
@@ -43,8 +42,7 @@ impl Namespaces {
                 Found::Uid(uid) => {
                     targets.insert(name, uid);
                 }
-                Found::Nothing => {}
-                Found::Forbidden => return Ok(None),
+                Found::Unknown => return Ok(None),
             }
         }
         Ok(Some(targets))
@@ -58,8 +56,13 @@ async fn read(session: &Session, name: &str, io: &mut Io<'_>) -> anyhow::Result<
             Ok(Found::Uid(uid))
         }
         Ok(None) => {
-            writeln!(io.err, "warning: namespace {} does not exist", output::escape(name))?;
-            Ok(Found::Nothing)
+            // What the digest has in its place is the operator's to know.
+            writeln!(
+                io.err,
+                "warning: namespace {} does not exist: an approval given now is void once it does",
+                output::escape(name)
+            )?;
+            Ok(Found::Unknown)
         }
         Err(error) if is_forbidden(&error) => {
             writeln!(
@@ -67,7 +70,7 @@ async fn read(session: &Session, name: &str, io: &mut Io<'_>) -> anyhow::Result<
                 "note: you may not get namespace {}, so its UID is taken from the status of the grant",
                 output::escape(name)
             )?;
-            Ok(Found::Forbidden)
+            Ok(Found::Unknown)
         }
         Err(error) => Err(error).with_context(|| format!("reading namespace {name}")),
     }

@@ -1,7 +1,7 @@
 //! People from a directory's export, and what they change about AccessOwners. Pure: files are read and objects written
 //! elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::api::v1alpha1::Instant;
@@ -143,6 +143,29 @@ impl Draft {
     }
 }
 
+/// Puts what the API server puts before the user names of an identity provider (`oidc:`, say) before those of an export, which
+/// knows nothing of it. One that begins so already stays as it is. Objects are named as ever.
+///
+/// # Errors
+///
+/// All names that are too long then, or that two people have then.
+pub fn with_prefix(mut people: Vec<Person>, prefix: &str) -> Result<Vec<Person>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    for person in &mut people {
+        for username in person.usernames.iter_mut().filter(|it| !it.starts_with(prefix)) {
+            username.insert_str(0, prefix);
+            if username.chars().count() > USERNAME_LENGTH {
+                let allowed = format!("at most 253 characters, {prefix} included");
+                problems.push(Problem::new(&person.place, "usernames", username.clone(), allowed));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        person.usernames.retain(|it| seen.insert(it.clone()));
+    }
+    check_all(&people, &mut problems);
+    if problems.is_empty() { Ok(people) } else { Err(problems) }
+}
+
 /// Refuses two people of one name or with one user name.
 fn check_all(people: &[Person], problems: &mut Vec<Problem>) {
     let (mut names, mut users) = (BTreeMap::new(), BTreeMap::new());
@@ -252,6 +275,29 @@ mod tests {
         for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "<a@b>", "a@b\u{202e}"] {
             assert!(!is_email(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn user_names_get_the_prefix_of_the_api_server_once() {
+        let of = |usernames: &[&str]| {
+            let rows = usernames
+                .iter()
+                .enumerate()
+                .map(|(at, it)| format!("P{at},p{at}@corp.example,{it}\n"));
+            read_csv(&format!("displayName,email,usernames\n{}", rows.collect::<String>())).unwrap()
+        };
+        let prefixed = with_prefix(of(&["alice@corp.example;oidc:alice@corp.example;adm-alice"]), "oidc:").unwrap();
+        assert_eq!(prefixed[0].usernames, ["oidc:alice@corp.example", "oidc:adm-alice"]);
+        assert_eq!(prefixed[0].name, "alice", "the object is called as without");
+        let said = with_prefix(of(&["bob", "oidc:Bob"]), "oidc:").unwrap_err();
+        assert!(said[0].to_string().contains("one user is one person"), "{}", said[0]);
+        let long = "a".repeat(250);
+        let said = with_prefix(of(&[&long]), "oidc:").unwrap_err();
+        assert!(
+            said[0].to_string().contains("at most 253 characters, oidc: included"),
+            "{}",
+            said[0]
+        );
     }
 
     #[test]

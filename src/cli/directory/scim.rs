@@ -1,4 +1,7 @@
 //! A directory's export as a SCIM 2.0 ListResponse (RFC 7644) of Users (RFC 7643).
+//!
+//! A day of leaving is not among them: neither the User (section 4.1) nor its enterprise extension (4.3) has one, and each
+//! directory that has one calls it otherwise. Until the day, an object's own is left alone; on it, `active` says so.
 
 use serde_json::{Map, Value};
 
@@ -160,6 +163,16 @@ mod tests {
             ]
         );
         assert!(people.iter().all(|it| it.until.is_none() && !it.usernames_complete));
+    }
+
+    #[test]
+    fn a_day_of_leaving_is_taken_from_no_extension() {
+        let enterprise = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+        let users = json!([{
+            "userName": "alice", "emails": [{"value": "alice@corp.example"}],
+            enterprise: {"employeeNumber": "701984", "terminationDate": "2027-01-31"}, "endDate": "2027-01-31",
+        }]);
+        assert_eq!(read(&list(users)).unwrap()[0].until, None);
     }
 
     #[test]

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use super::lines;
 use super::standing::{Objection, Standing, name, uid};
 use crate::api::conditions::{counted, types};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, Decision, Instant, SubjectKind};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, ApprovalRequirement, Decision, Instant, SubjectKind};
 use crate::domain::conditions::Desired;
+
+/// So many groups a decision has room for.
+const MOST_GROUPS: usize = 32;
 
 /// The condition of each decision on the grant itself, by the decision's name. One on its integration is of all its
 /// grants, and isn't told by the fate of one of them.
 pub(super) fn conditions(
     now: Instant,
+    asked_for: &[ApprovalRequirement],
     decisions: &[&AccessDecision],
     standing: &Standing,
     objections: &BTreeMap<&str, Objection>,
@@ -20,7 +25,7 @@ pub(super) fn conditions(
         .filter(|decision| decision.spec.subject.kind == SubjectKind::AccessGrant);
     own.map(|decision| {
         let (status, reason, message) = match decision.spec.decision {
-            Decision::Approve => approval(now, decision, standing, objections.get(uid(decision))),
+            Decision::Approve => approval(now, asked_for, decision, standing, objections.get(uid(decision))),
             Decision::Deny | Decision::Revoke => negative(standing),
             // The schema refuses it.
             Decision::Review => (
@@ -37,6 +42,7 @@ pub(super) fn conditions(
 
 fn approval(
     now: Instant,
+    asked_for: &[ApprovalRequirement],
     decision: &AccessDecision,
     standing: &Standing,
     objection: Option<&Objection>,
@@ -54,6 +60,9 @@ fn approval(
             if let Some(renewal) = approval.renewed_by.last() {
                 words.push_str(&format!(", last renewed by {}", renewal.decision_ref));
             }
+            if !lines::is_asked_for(asked_for, approval) {
+                words.push_str(&format!("; {}", beside(asked_for, approval.groups.len())));
+            }
             ("True", counted::COUNTED, words)
         }
         Some(approval) => {
@@ -65,6 +74,20 @@ fn approval(
             counted::SURPLUS,
             "later approvals count in its place".to_owned(),
         ),
+    }
+}
+
+/// What to do where an approval counts and is of no group that is asked for: whoever is in many states some of them only.
+fn beside(asked_for: &[ApprovalRequirement], stated: usize) -> String {
+    let asked_for = lines::describe(asked_for);
+    let remedy = "approve again and name it (kubectl wayleave approve --group)";
+    if stated >= MOST_GROUPS {
+        format!(
+            "it states {stated} groups, the most that there is room for, and none that is asked for ({asked_for}): if you are in \
+             such a group, {remedy}"
+        )
+    } else {
+        format!("it states no group that is asked for ({asked_for}): if you are in one, {remedy}")
     }
 }
 

@@ -43,6 +43,12 @@ fn line_met_until(
     ends.get(count - 1).copied()
 }
 
+/// Whether an approval can be one of those that any line asks for.
+#[must_use]
+pub(super) fn is_asked_for(lines: &[ApprovalRequirement], approval: &CountedApproval) -> bool {
+    lines.is_empty() || lines.iter().any(|line| is_of_a_group(line, approval))
+}
+
 fn is_of_a_group(line: &ApprovalRequirement, approval: &CountedApproval) -> bool {
     line.groups.is_empty() || line.groups.iter().any(|group| approval.groups.contains(&group.0))
 }

@@ -186,7 +186,7 @@ pub fn consider(question: &Question<'_>) -> Standing {
         standing.denied = denied;
         standing.revoked = revoked;
     }
-    let conditions = counted::conditions(question.now, &decisions, &standing, &objections);
+    let conditions = counted::conditions(question.now, question.lines, &decisions, &standing, &objections);
     standing.conditions = conditions;
     standing
 }

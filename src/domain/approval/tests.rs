@@ -325,6 +325,17 @@ fn one_person_is_counted_once_and_groups_are_asked_for() {
     case.decisions
         .push(approve("three", "erin@corp.example", "2026-12-01T00:00:06Z"));
     assert!(!case.counts(), "not of the group");
+    let told = case.ask().conditions["three"].message.clone();
+    assert!(
+        told.contains("no group that is asked for (2 approvals of security)"),
+        "{told}"
+    );
+    case.decisions[2].spec.decided_by_groups = (0..32).map(|it| format!("team-{it}").as_str().into()).collect();
+    let told = case.ask().conditions["three"].message.clone();
+    assert!(
+        told.contains("32 groups, the most") && told.contains("approve --group"),
+        "{told}"
+    );
     case.decisions[2].spec.decided_by_groups = vec!["security".into()];
     assert!(case.counts());
     assert_eq!(case.ask().asked_for, "2 approvals of security");

@@ -10,7 +10,7 @@ use crate::api::v1alpha1::{
 };
 use crate::domain::approval::{self, Question, Standing};
 use crate::domain::conditions::Desired;
-use crate::domain::digest::digest;
+use crate::domain::digest::{GrantDigest, TARGETS, absent, digest};
 use crate::domain::policy::{self, Outcome, Request, Terms};
 use crate::domain::{elsewhere, lifetime, ownership};
 
@@ -196,17 +196,7 @@ fn inactive(
 
 /// Notes the digest of what stands there now, and the one that it replaces.
 fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
-    let reached = facts.grant.target_namespaces();
-    let targets: BTreeMap<String, String> = reached
-        .into_iter()
-        .filter_map(|name| {
-            facts
-                .namespaces
-                .get(&name)
-                .map(|namespace| (name, namespace.uid.clone()))
-        })
-        .collect();
-    let current = digest(integration, facts.grant, &targets);
+    let current = digest_of(facts, integration, status);
     if status.digest.as_ref() == Some(&current.digest) {
         return;
     }
@@ -224,6 +214,32 @@ fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mu
     status.digest = Some(current.digest);
     status.digest_sections = current.sections;
     status.digest_since = Some(facts.now);
+}
+
+/// The digest of what stands there now.
+fn digest_of(facts: &Facts<'_>, integration: &PartnerIntegration, status: &AccessGrantStatus) -> GrantDigest {
+    let mut targets = BTreeMap::new();
+    let mut is_complete = true;
+    for name in facts.grant.target_namespaces() {
+        let uid = match (facts.namespaces.get(&name), facts.absent_key) {
+            (Some(namespace), _) => namespace.uid.clone(),
+            (None, Some(key)) => absent(&name, key),
+            (None, None) => {
+                is_complete = false;
+                continue;
+            }
+        };
+        targets.insert(name, uid);
+    }
+    let current = digest(integration, facts.grant, &targets);
+    match status.digest_sections.get(TARGETS) {
+        Some(known) if !is_complete => {
+            let mut sections = current.sections;
+            sections.insert(TARGETS.to_owned(), known.clone());
+            GrantDigest::of_sections(sections)
+        }
+        _ => current,
+    }
 }
 
 fn permit(facts: &Facts<'_>, integration: &PartnerIntegration) -> Outcome {

@@ -14,7 +14,7 @@ use crate::api::v1alpha1::{
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
-use crate::domain::digest::digest;
+use crate::domain::digest::{TARGETS, digest};
 use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy, static_grant};
 use crate::domain::lifetime;
 use crate::domain::ownership::Owners;
@@ -28,6 +28,7 @@ struct Case {
     decisions: Vec<AccessDecision>,
     policies: Vec<AccessPolicy>,
     namespaces: BTreeMap<String, Namespace>,
+    absent_key: Option<&'static str>,
     cluster_roles: BTreeMap<String, Vec<ResolvedRule>>,
     earlier_siblings: usize,
     admission_proved: bool,
@@ -53,6 +54,7 @@ impl Case {
             decisions: Vec::new(),
             policies: vec![policy()],
             namespaces: [("payments".to_owned(), payments)].into(),
+            absent_key: Some("uid-of-identities"),
             cluster_roles: BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: true,
@@ -93,6 +95,7 @@ impl Case {
             confirmations: &confirmations,
             policies: &policies,
             namespaces: &self.namespaces,
+            absent_key: self.absent_key,
             cluster_roles: &self.cluster_roles,
             reserved_namespaces: &BTreeSet::new(),
             delivery_secrets: &BTreeMap::new(),
@@ -607,4 +610,35 @@ fn a_namespace_that_no_policy_opens_is_told_of_alike_whatever_it_is() {
     ] {
         assert_eq!(asking(change), absent);
     }
+}
+
+#[test]
+fn the_digest_tells_of_no_namespace_whether_it_is_there() {
+    let section = |case: &Case| case.ask().kept.status.digest_sections[TARGETS].clone();
+    let mut case = Case::sound();
+    let own = section(&case);
+    case.grant.spec.access[0].namespaces = vec!["payments".into(), "other".into()];
+    let missing = section(&case);
+    assert_ne!(
+        missing, own,
+        "so it would be, were a missing one left out: whoever asked can compute that"
+    );
+    case.absent_key = Some("another");
+    assert_ne!(section(&case), missing);
+    // Who doesn't know the key goes by the status.
+    case.absent_key = None;
+    let status = case.grant.status.get_or_insert_default();
+    status.digest_sections = [(TARGETS.to_owned(), missing.clone())].into();
+    assert_eq!(section(&case), missing);
+    // An approval is of the namespace that was there when it was given: one that is made again is another.
+    case.absent_key = Some("uid-of-identities");
+    let namespace = case.namespaces["payments"].clone();
+    let of = |uid: &str| Namespace {
+        uid: uid.to_owned(),
+        ..namespace.clone()
+    };
+    case.namespaces.insert("other".to_owned(), of("one"));
+    let there = section(&case);
+    case.namespaces.insert("other".to_owned(), of("two"));
+    assert!(there != missing && section(&case) != there);
 }

@@ -117,7 +117,8 @@ async fn explain(io: &mut Io<'_>, session: &Session, namespace: Option<&str>, fo
     writeln!(
         io.err,
         "the approvals of these grants become void with the change, and their access ends. An approval of the digest after it, \
-         written before (kubectl wayleave approve GRANT --digest DIGEST), counts from then on: no gap\n{}",
+         written before, counts from then on, so that there is no gap. Somebody who is no part of the change gives it: \
+         kubectl wayleave approve GRANT -n NAMESPACE --file FILE --digest DIGEST --reason WHY\n{}",
         output::table(&HEADER_GRANTS, &rows)
     )?;
     Ok(())

@@ -13,7 +13,7 @@ use super::{grants, integrations, is_of};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, AccessOwner, Instant, PartnerIntegration};
 use crate::cli::args::{ExportFormat, OutputFormat, Sync};
-use crate::cli::directory::{Change, Diff, Person, Problem, compare, read_csv, read_scim};
+use crate::cli::directory::{Change, Diff, Person, Problem, compare, read_csv, read_scim, with_prefix};
 use crate::cli::handover::Role;
 use crate::cli::{Io, Session, failure, output};
 use crate::domain::conditions::find;
@@ -81,9 +81,13 @@ fn read(args: &Sync) -> anyhow::Result<Result<Vec<Person>, Vec<Problem>>> {
     );
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let text = String::from_utf8(bytes).with_context(|| format!("reading {}: it is not UTF-8", path.display()))?;
-    Ok(match format {
+    let people = match format {
         ExportFormat::Csv => read_csv(&text),
         ExportFormat::Scim => read_scim(&text),
+    };
+    Ok(match &args.username_prefix {
+        Some(prefix) => people.and_then(|people| with_prefix(people, prefix)),
+        None => people,
     })
 }
 
