@@ -142,6 +142,8 @@ pub enum Reason {
     IntegrationSuspended,
     /// The grant is suspended.
     Suspended,
+    /// Wayleave is being uninstalled: nothing is issued until the drain marker is taken away.
+    Uninstalling,
     /// The namespace is not enrolled.
     NotEnrolled,
     /// No AccessPolicy permits the grant.
@@ -191,6 +193,7 @@ impl Reason {
             Self::Expired => "Expired",
             Self::IntegrationSuspended => "IntegrationSuspended",
             Self::Suspended => "Suspended",
+            Self::Uninstalling => "Uninstalling",
             Self::NotEnrolled => "NotEnrolled",
             Self::NotPermitted => "NotPermitted",
             Self::RoleGrew => "RoleGrew",
@@ -211,7 +214,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -222,6 +225,7 @@ impl Reason {
         Self::Expired,
         Self::IntegrationSuspended,
         Self::Suspended,
+        Self::Uninstalling,
         Self::NotEnrolled,
         Self::NotPermitted,
         Self::RoleGrew,

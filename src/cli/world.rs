@@ -278,6 +278,8 @@ impl World {
         // So does its word on the bindings of others, which nobody else need be able to read.
         let refused = active.filter(|it| it.reason == Reason::NotPermitted.as_str());
         let other_rights = refused.and_then(|it| elsewhere::of_refusal(&it.message));
+        // And on whether Wayleave is being uninstalled.
+        let uninstalling = active.filter(|it| it.reason == Reason::Uninstalling.as_str());
         let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
             now,
@@ -297,6 +299,7 @@ impl World {
             proofs: Some(&proofs),
             other_rights,
             clock_skew: None,
+            uninstalling: uninstalling.map(|it| it.message.as_str()),
         };
         let labels: BTreeMap<String, BTreeMap<String, String>> = self
             .namespaces

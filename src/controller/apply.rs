@@ -66,6 +66,11 @@ impl Error {
             .is_some_and(|status| status.is_not_found() || status.is_conflict())
     }
 
+    /// Nothing of that name, or no such kind, is there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_not_found)
+    }
+
     /// The operator has no right to it.
     pub(crate) fn is_forbidden(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_forbidden)
@@ -150,7 +155,7 @@ where
 {
     let others: Vec<String> = finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
     match set_finalizers(api, name, version, &others).await {
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         other => other.map(drop),
     }
 }

@@ -17,6 +17,7 @@ use kube::runtime::watcher;
 use tokio::sync::Notify;
 
 use super::attempts::Attempts;
+use super::drain::Drain;
 use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
 use super::index::Index;
@@ -54,7 +55,7 @@ struct Senders {
 const TOLD_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Every source that must be known before anything is decided.
-pub(crate) const SOURCES: [&str; 12] = [
+pub(crate) const SOURCES: [&str; 13] = [
     "accessgrants",
     "partnerintegrations",
     "accessdecisions",
@@ -67,6 +68,7 @@ pub(crate) const SOURCES: [&str; 12] = [
     "roles",
     "serviceaccounts",
     "secrets",
+    super::drain::SOURCE,
 ];
 
 /// Everything that decisions are made from.
@@ -79,6 +81,8 @@ pub struct Cache {
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     pub(crate) cluster_roles: Store<ClusterRole>,
     pub(crate) enrolments: Enrolments,
+    /// Whether Wayleave is being uninstalled.
+    pub(crate) drain: Drain,
     /// Bindings that give partners' identities more than their grants do.
     pub(crate) elsewhere: Elsewhere,
     /// Those in some namespace changed.
@@ -186,6 +190,7 @@ impl Cache {
             namespaces: writers.namespaces.as_reader(),
             cluster_roles: writers.cluster_roles.as_reader(),
             enrolments: Enrolments::default(),
+            drain: Drain::default(),
             elsewhere: Elsewhere::default(),
             other_rights_changed: Notify::new(),
             index: Index::default(),

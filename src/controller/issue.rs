@@ -110,6 +110,10 @@ impl Making<'_> {
         let source = source_of_deliveries(&namespace, &self.context.settings.identities);
         self.create(ChildKind::DeliverySecret, &source, delivery, |_| nothing())
             .await?;
+        // The token alone opens nothing.
+        if self.context.cache.uninstalling().is_some() {
+            return Err(Error::Incomplete("Wayleave is being uninstalled: nothing is issued"));
+        }
         for binding in site.bindings(notes) {
             self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
                 .await?;

@@ -71,6 +71,8 @@ pub struct Facts<'a> {
     pub other_rights: Option<&'a str>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
+    /// Why nothing is issued any more, in words, where Wayleave is being uninstalled.
+    pub uninstalling: Option<&'a str>,
 }
 
 /// The answer.

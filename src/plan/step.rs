@@ -53,8 +53,10 @@ impl Planner<'_> {
         let mut status = self.verdict.kept.status.clone();
         forget_access(&mut status);
         let deleting = self.facts.grant.metadata.deletion_timestamp.is_some();
+        // A grant that stays is let go too: by the time it is deleted nobody may be there to do so.
+        let let_go = (deleting || self.facts.uninstalling.is_some()) && self.observed.finalizer;
         let leftovers = self.leftovers();
-        let step = match (leftovers.is_empty(), deleting && self.observed.finalizer) {
+        let step = match (leftovers.is_empty(), let_go) {
             (false, _) => Step::Close(leftovers),
             (true, true) => Step::Finish,
             (true, false) => Step::Rest,
