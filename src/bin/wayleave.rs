@@ -150,6 +150,10 @@ enum LogFormat {
 async fn main() -> ExitCode {
     let args = Args::parse();
     start_log(&args);
+    let failed = match args.command {
+        Some(Command::Uninstall { .. }) => "the uninstallation failed",
+        None => "the operator ends",
+    };
     let outcome = match args.command {
         Some(Command::Uninstall { timeout, undo }) => end_all(&args, timeout, undo).await,
         None => run(args).await,
@@ -157,7 +161,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            tracing::error!(error = format!("{error:#}"), "{failed}");
             ExitCode::FAILURE
         }
     }

@@ -66,9 +66,9 @@ impl Error {
             .is_some_and(|status| status.is_not_found() || status.is_conflict())
     }
 
-    /// Nothing of that name, or no such kind, is there.
+    /// Nothing of that name, or no such kind, is there. Of a kind that is gone no more is said than the code.
     pub(crate) fn is_not_found(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_not_found)
+        self.status().is_some_and(|status| status.code == 404)
     }
 
     /// The operator has no right to it.

@@ -93,7 +93,7 @@ impl Cache {
             return false;
         }
         let of_identities = ["serviceaccounts", "secrets"].contains(&source);
-        status.is_not_found() || (status.is_forbidden() && of_identities && self.are_identities_gone())
+        status.code == 404 || (status.is_forbidden() && of_identities && self.are_identities_gone())
     }
 
     /// The namespace of the identities is known not to be there.

@@ -23,7 +23,7 @@ use crate::domain::text::escape;
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// Objects that our finalizer holds.
-    held: Vec<String>,
+    pub(super) held: Vec<String>,
     /// What may still give access.
     open: Vec<String>,
     /// What gives none, and is out of reach or nobody's: it is told, and holds nothing up.
@@ -31,7 +31,7 @@ pub(super) struct Left {
 }
 
 /// Grants that have access, as the caches have it.
-pub(super) fn open_grants(cache: &Cache) -> Vec<String> {
+fn open_grants(cache: &Cache) -> Vec<String> {
     let has_access = |grant: &AccessGrant| {
         let status = grant.status.as_ref();
         status.is_some_and(|status| status.identity.is_some() || !status.children.is_empty())

@@ -387,12 +387,7 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             "namespaces: wayleave-identities is protected",
         ),
         (CHART, "uninstall.hook", json!("no"), "/uninstall/hook"),
-        (
-            CHART,
-            "uninstall.timeoutSeconds",
-            json!(0),
-            "/uninstall/timeoutSeconds",
-        ),
+        (CHART, "uninstall.timeoutSeconds", json!(0), "/uninstall/timeoutSeconds"),
         (CHART, "enrolment.name", json!("a'b"), "/enrolment/name"),
         (
             CHART,
