@@ -3,10 +3,25 @@
 use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
 use serde_json::json;
-use wayleave_e2e::eventually;
 use wayleave_e2e::tenant::{LIMIT, api, text};
+use wayleave_e2e::{Part, eventually};
 
 use crate::stage::{GONE, READER, Stage, done};
+
+#[tokio::test]
+async fn a_namespace_goes_when_the_kind_of_grants_is_gone() -> Result<()> {
+    let stage = Stage::new().await?;
+    let payments = stage.tenant("payments").await?;
+    let partner = payments.live(READER, json!({})).await?;
+    let foreign = stage.foreign().await?;
+    let kubectl = stage.cp.kubectl(&stage.cp.admin_kubeconfig()).await?;
+    let delete = kubectl.args(["delete", "crd", "accessgrants.wayleave.dev", "--timeout=60s"]);
+    delete.run().await?.ok()?;
+    // From now on no policy can judge by grants; decisions about them are still there.
+    stage.cp.restart(Part::ApiServer).await?;
+    stage.delete_namespace("payments").await?;
+    stage.nothing_is_left(&[&partner], &foreign).await
+}
 
 #[tokio::test]
 async fn a_namespace_goes_at_every_step() -> Result<()> {

@@ -5,7 +5,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
 use wayleave_e2e::tenant::{LIMIT, api, create, enrolment};
-use wayleave_e2e::{Operator, eventually};
+use wayleave_e2e::{Operator, Part, eventually};
 
 use crate::stage::{GONE, READER, Stage, done, let_go, options};
 
@@ -96,6 +96,12 @@ async fn the_kinds_go_first_while_an_operator_runs() -> Result<()> {
         code == 403 || code == 401,
         "the grant is gone, and its partner reads with {code}"
     );
+    // A policy that judges by grants must not refuse what it can't judge: other people's bindings, and ours.
+    stage.cp.restart(Part::ApiServer).await?;
+    payments
+        .patch("RoleBinding", "requesters", json!({"metadata": {"labels": {"a": "b"}}}))
+        .await?;
+    payments.delete("RoleBinding", "payments", "requesters").await?;
     // What still holds the enrolment is let go by the hook.
     let (helm, _) = stage.helm_uninstall_by_hook().await?;
     done(&helm)?;
