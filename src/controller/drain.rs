@@ -149,3 +149,92 @@ pub(super) async fn follow_marker(api: Api<PartialObjectMeta<ConfigMap>>, cache:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::api::ObjectMeta;
+    use kube::core::Status;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::controller::cache::Pending;
+    use crate::domain::fixtures::at;
+
+    fn settings() -> Settings {
+        Settings {
+            namespace: "wayleave-system".to_owned(),
+            service_account: "wayleave".to_owned(),
+            identities: "wayleave-identities".to_owned(),
+            partner_server: String::new(),
+            ca: String::new(),
+            concurrency: 1,
+            everywhere: false,
+        }
+    }
+
+    fn namespace(name: &str, is_going: bool) -> PartialObjectMeta<Namespace> {
+        let going = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at("2026-12-01T00:00:00Z").timestamp());
+        PartialObjectMeta {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                deletion_timestamp: is_going.then_some(going),
+                ..ObjectMeta::default()
+            },
+            ..PartialObjectMeta::default()
+        }
+    }
+
+    fn refused(code: u16) -> watcher::Error {
+        let reason = if code == 403 { "Forbidden" } else { "" };
+        let status = Status::failure("no", reason).with_code(code);
+        watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()))
+    }
+
+    #[test]
+    fn the_marker_the_command_and_a_namespace_that_goes_each_say_so() {
+        let (cache, Pending(mut writers), _queues) = Cache::new();
+        cache.drain.settle_in(&settings());
+        assert_eq!(cache.uninstalling(), None);
+        assert!(cache.drain.mark(true) && !cache.drain.mark(true));
+        assert!(cache.uninstalling().is_some_and(|words| words.contains("--undo")));
+        assert!(cache.drain.mark(false));
+        assert_eq!(cache.uninstalling(), None);
+        writers
+            .namespaces
+            .apply_watcher_event(&Event::Apply(namespace("payments", true)));
+        assert_eq!(cache.uninstalling(), None, "another's namespace");
+        writers
+            .namespaces
+            .apply_watcher_event(&Event::Apply(namespace("wayleave-system", true)));
+        assert_eq!(cache.uninstalling(), Some(LEAVING));
+        cache.drain.tell();
+        assert_eq!(cache.uninstalling(), Some(MARKED));
+    }
+
+    #[test]
+    fn what_is_gone_counts_as_empty_only_while_uninstalling() {
+        let (cache, Pending(mut writers), _queues) = Cache::new();
+        cache.drain.settle_in(&settings());
+        assert!(
+            !cache.is_no_more("accessgrants", &refused(404)),
+            "a kind is yet to come"
+        );
+        cache.drain.tell();
+        assert!(cache.is_no_more("accessgrants", &refused(404)));
+        assert!(
+            !cache.is_no_more("accessgrants", &refused(403)),
+            "a right that is missing hides what is there"
+        );
+        assert!(
+            !cache.is_no_more("secrets", &refused(403)),
+            "nothing is known of namespaces"
+        );
+        cache.index.complete("namespaces", 0);
+        assert!(cache.is_no_more("secrets", &refused(403)));
+        writers
+            .namespaces
+            .apply_watcher_event(&Event::Apply(namespace("wayleave-identities", true)));
+        assert!(!cache.is_no_more("secrets", &refused(403)), "it is still going");
+    }
+}

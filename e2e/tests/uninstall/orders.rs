@@ -153,6 +153,12 @@ async fn without_its_rights_it_says_so_and_an_administrator_does_it() -> Result<
         Ok(Some(()))
     })
     .await?;
+    // Nor does helm go on when its hook failed.
+    let (helm, hook) = stage.helm_uninstall_and_its_hook().await?;
+    ensure!(!hook.status.success() && !helm.status.success(), "{}", helm.stdout);
+    ensure!(helm.stderr.contains("wayleave-uninstall"), "{}", helm.stderr);
+    let role = api(&stage.root, "ClusterRole", "").get_opt("wayleave").await?;
+    ensure!(role.is_some(), "the chart was removed in spite of its hook");
     let admin = stage.cp.admin_kubeconfig();
     let said = done(&stage.uninstall_as(&admin, &[]).await?)?;
     ensure!(said.contains("payments/reader"), "{said}");

@@ -37,7 +37,7 @@ impl Stage {
         let place = PLACES.acquire().await?;
         let cp = ControlPlane::start().await?;
         let chart = InstallOptions {
-            values: json!({"replicas": 0, "logLevel": "error", "uninstall": {"timeoutSeconds": 60}}),
+            values: json!({"replicas": 0, "logLevel": "error", "uninstall": {"timeoutSeconds": 30}}),
             ..InstallOptions::default()
         };
         install_with(&cp, chart).await?;
@@ -87,9 +87,15 @@ impl Stage {
     /// hook's command with the arguments and as the ServiceAccount of the Job, and writes into the Job's status what came of it.
     /// The image, and how a pod gets its token, are not tried.
     pub async fn helm_uninstall_by_hook(&self) -> Result<(Output, String)> {
+        let (helm, hook) = self.helm_uninstall_and_its_hook().await?;
+        let said = done(&hook)?;
+        Ok((helm, said))
+    }
+
+    /// The same, whatever becomes of the hook.
+    pub async fn helm_uninstall_and_its_hook(&self) -> Result<(Output, Output)> {
         let (helm, hook) = tokio::join!(self.helm_uninstall(&[]), self.stand_in());
-        let said = done(&hook?)?;
-        Ok((helm?, said))
+        Ok((helm?, hook?))
     }
 
     async fn stand_in(&self) -> Result<Output> {
