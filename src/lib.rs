@@ -7,6 +7,7 @@
 //! - [`plan`]: from a verdict and what is there to the one next step. Pure.
 //! - `controller`: watches and reconciles: the issuing lane. A shell: may do I/O.
 //! - `closing`: takes access away on time, on every replica, beside all that. A shell: may do I/O.
+//! - `uninstall`: ends everything, by the controller. A shell: may do I/O.
 //! - `server`: probes and metrics. A shell: may do I/O.
 //! - `cli`: the kubectl plugin. A shell: may do I/O.
 //!
@@ -26,3 +27,5 @@ pub mod domain;
 pub mod plan;
 #[cfg(feature = "shell")]
 pub mod server;
+#[cfg(feature = "shell")]
+pub mod uninstall;

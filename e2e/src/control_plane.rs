@@ -23,6 +23,8 @@ use crate::{progress, tools};
 /// How long a part may take until it is ready; on an idle machine the API server takes three seconds.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The folder of etcd's data.
+const STORE: &str = "etcd";
 const ADMIN: &str = "e2e-admin";
 const MASTERS: &str = "system:masters";
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
@@ -221,6 +223,33 @@ impl ControlPlane {
         self.start_part(part).await
     }
 
+    /// Stops the control plane, copies its store, and starts it again; gives the copy, for [`ControlPlane::restore`].
+    pub async fn snapshot(&self) -> Result<PathBuf> {
+        let copy = self.dir().join(format!("etcd-copy-{}", self.next_number()));
+        self.while_stopped(|store| copy_folder(store, &copy)).await?;
+        Ok(copy)
+    }
+
+    /// Stops the control plane, puts a copy of its store in place of what it has now, and starts it again.
+    pub async fn restore(&self, copy: &Path) -> Result<()> {
+        let put_back = |store: &Path| {
+            std::fs::remove_dir_all(store)?;
+            copy_folder(copy, store)
+        };
+        self.while_stopped(put_back).await
+    }
+
+    async fn while_stopped(&self, change: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+        for part in [Part::ControllerManager, Part::ApiServer, Part::Etcd] {
+            self.stop(part).await?;
+        }
+        change(&self.dir().join(STORE)).context("copying the store")?;
+        for part in [Part::Etcd, Part::ApiServer, Part::ControllerManager] {
+            self.start_part(part).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until a running part is ready.
     pub async fn ready(&self, part: Part) -> Result<()> {
         let own = self.own()?;
@@ -290,7 +319,7 @@ impl Own {
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
         let etcd = process("etcd").args([
-            format!("--data-dir={}", at("etcd")),
+            format!("--data-dir={}", at(STORE)),
             format!("--listen-client-urls={etcd_url}"),
             format!("--advertise-client-urls={etcd_url}"),
             format!("--listen-peer-urls={peer_url}"),
@@ -368,6 +397,22 @@ impl Own {
             None => Ok(()),
         }
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    // etcd starts on nothing that others can read.
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let into = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &into)?;
+        } else {
+            std::fs::copy(entry.path(), into)?;
+        }
+    }
+    Ok(())
 }
 
 /// A port of the loopback address that nobody listens on, outside the range that outgoing connections take theirs from:

@@ -95,6 +95,7 @@ fn version_of(kind: &str) -> &'static str {
         "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" => RBAC,
         "PartnerIntegration" | "AccessGrant" | "AccessDecision" | "AccessPolicy" | "AccessOwner" => WAYLEAVE,
         "Event" => "events.k8s.io/v1",
+        "Job" => "batch/v1",
         "CustomResourceDefinition" => "apiextensions.k8s.io/v1",
         "ValidatingAdmissionPolicyBinding" => "admissionregistration.k8s.io/v1",
         _ => "v1",

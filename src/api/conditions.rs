@@ -144,6 +144,8 @@ pub enum Reason {
     IntegrationSuspended,
     /// The grant is suspended.
     Suspended,
+    /// Wayleave is being uninstalled: nothing is issued until the drain marker is taken away.
+    Uninstalling,
     /// The namespace is not enrolled.
     NotEnrolled,
     /// No AccessPolicy permits the grant.
@@ -195,6 +197,7 @@ impl Reason {
             Self::Expired => "Expired",
             Self::IntegrationSuspended => "IntegrationSuspended",
             Self::Suspended => "Suspended",
+            Self::Uninstalling => "Uninstalling",
             Self::NotEnrolled => "NotEnrolled",
             Self::NotPermitted => "NotPermitted",
             Self::RoleGrew => "RoleGrew",
@@ -216,7 +219,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -227,6 +230,7 @@ impl Reason {
         Self::Expired,
         Self::IntegrationSuspended,
         Self::Suspended,
+        Self::Uninstalling,
         Self::NotEnrolled,
         Self::NotPermitted,
         Self::RoleGrew,

@@ -12,6 +12,9 @@ pub const IDENTITY_NAMESPACE: &str = "wayleave-identities";
 /// The ConfigMap in the operator's namespace that holds when the admission policies were seen to hold.
 pub const PROOFS: &str = "wayleave-admission-proofs";
 
+/// The ConfigMap in the operator's namespace that says, by being there, that Wayleave is being uninstalled.
+pub const DRAIN: &str = "wayleave-drain";
+
 /// Marks ClusterRoles whose binding to the operator enrols a namespace.
 pub const LABEL_ENROLMENT: &str = "wayleave.dev/enrolment";
 /// On every child: `true`. An index only; ownership is the name and the recorded UID.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use k8s_openapi::ByteString;
 use kube::client::ClientBuilder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +18,7 @@ use wayleave::controller::leader::{Alone, Election, Leadership, LeaseSettings};
 use wayleave::controller::metrics::Metrics;
 use wayleave::controller::{Cache, Operator, Settings};
 use wayleave::server::{self, Shown};
+use wayleave::uninstall::{self, Uninstall};
 
 /// How long a graceful stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
@@ -30,6 +31,9 @@ const INTERRUPTED: i32 = 130;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Address of /live, /ready and /metrics.
     #[arg(
         long,
@@ -43,6 +47,7 @@ struct Args {
     #[arg(
         long,
         env = "WAYLEAVE_NAMESPACE",
+        global = true,
         default_value = "wayleave-system",
         help_heading = "Who and where"
     )]
@@ -51,13 +56,14 @@ struct Args {
     #[arg(
         long,
         env = "WAYLEAVE_SERVICE_ACCOUNT",
+        global = true,
         value_name = "NAME",
         default_value = "wayleave",
         help_heading = "Who and where"
     )]
     service_account: String,
     /// The namespace of the partners' identities.
-    #[arg(long, env = "WAYLEAVE_IDENTITY_NAMESPACE", value_name = "NAMESPACE", default_value = IDENTITY_NAMESPACE, help_heading = "Who and where")]
+    #[arg(long, env = "WAYLEAVE_IDENTITY_NAMESPACE", global = true, value_name = "NAMESPACE", default_value = IDENTITY_NAMESPACE, help_heading = "Who and where")]
     identity_namespace: String,
     /// The API server's URL as partners reach it, for the kubeconfigs delivered to them; by default as the operator does.
     #[arg(
@@ -78,13 +84,14 @@ struct Args {
     #[arg(
         long,
         env = "WAYLEAVE_LEASE_NAME",
+        global = true,
         value_name = "NAME",
         default_value = "wayleave",
         help_heading = "Election"
     )]
     lease_name: String,
     /// For how many seconds a renewal of the lease is good: a replica that dies is replaced after as long.
-    #[arg(long, env = "WAYLEAVE_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=300), help_heading = "Election")]
+    #[arg(long, env = "WAYLEAVE_LEASE_DURATION", global = true, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=300), help_heading = "Election")]
     lease_duration: u64,
     /// The name by which this replica holds the lease: its own alone. By default the pod's name, else one that is made up.
     #[arg(
@@ -102,18 +109,35 @@ struct Args {
     concurrency: u16,
 
     /// The form of the log.
-    #[arg(long, env = "WAYLEAVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, help_heading = "Log")]
+    #[arg(long, env = "WAYLEAVE_LOG_FORMAT", global = true, value_enum, default_value_t = LogFormat::Json, help_heading = "Log")]
     log_format: LogFormat,
     /// What to log: a level (error, warn, info, debug, trace), or directives such as `info,kube=debug`.
     #[arg(
         long,
-        env = "WAYLEAVE_LOG_LEVEL",
+        env = "WAYLEAVE_LOG_LEVEL", global = true,
         value_name = "LEVEL",
         default_value = "info",
         value_parser = log_level,
         help_heading = "Log"
     )]
     log_level: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ends all access, takes our finalizers off, and says what is left: before the chart and the kinds are removed.
+    ///
+    /// Sets the drain marker, a ConfigMap in the operator's namespace, by which every replica ends everything and issues nothing
+    /// until it is taken away. Where no operator runs, this command does the work. Run it as the operator's ServiceAccount, as
+    /// the chart's hook does, or as a cluster administrator, who then impersonates the operator.
+    Uninstall {
+        /// For how many seconds it may go on.
+        #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+        /// Take the drain marker away instead, so that what is approved and in order is issued again.
+        #[arg(long)]
+        undo: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -125,37 +149,82 @@ enum LogFormat {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    match run(args).await {
+    start_log(&args);
+    let failed = match args.command {
+        Some(Command::Uninstall { .. }) => "the uninstallation failed",
+        None => "the operator ends",
+    };
+    let outcome = match args.command {
+        Some(Command::Uninstall { timeout, undo }) => end_all(&args, timeout, undo).await,
+        None => run(args).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            tracing::error!(error = format!("{error:#}"), "{failed}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
-    start_log(&args);
+/// `wayleave uninstall`.
+async fn end_all(args: &Args, timeout: u64, undo: bool) -> anyhow::Result<()> {
+    check_namespaces(args)?;
+    let mut config = kube::Config::infer().await.context("finding the API server")?;
+    config.default_retry = false;
+    let mut out = std::io::stdout();
+    if undo {
+        let client = kube::Client::try_from(config).context("making a client")?;
+        return uninstall::undo(&client, &args.namespace, &mut out).await;
+    }
+    let mut settings = settings(args, &config)?;
+    if let Some(user) = uninstall::speak_as_operator(&mut config, &mut settings).await? {
+        tracing::info!(
+            user,
+            "speaking as the operator, with the rights of a cluster administrator"
+        );
+    }
+    let metrics = Metrics::default();
+    let identity = format!("uninstall-{}-{}", std::process::id(), nonce());
+    let uninstall = Uninstall {
+        election_client: election_client(config.clone(), &metrics)?,
+        closing_client: client(config.clone(), &metrics)?,
+        client: client(config, &metrics)?,
+        lease: lease(args, &identity),
+        settings,
+        metrics,
+        limit: Duration::from_secs(timeout),
+    };
+    uninstall.run(&mut out).await
+}
+
+fn check_namespaces(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(
         args.namespace != args.identity_namespace,
         "--namespace and --identity-namespace are both {}: partners' identities need a namespace of their own",
         args.namespace
     );
+    Ok(())
+}
+
+fn client(config: kube::Config, metrics: &Metrics) -> anyhow::Result<kube::Client> {
+    let builder = ClientBuilder::try_from(config).context("making a client")?;
+    Ok(builder.with_layer(&metrics.layer()).build())
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    check_namespaces(&args)?;
     let signals = Signals::new().context("signals can't be received")?;
     let listener = server::bind(args.listen).await?;
     let mut config = kube::Config::infer().await.context("finding the API server")?;
     // A token must not be asked for twice behind our back.
     config.default_retry = false;
     let metrics = Metrics::default();
-    let client = |config: kube::Config| -> anyhow::Result<kube::Client> {
-        let builder = ClientBuilder::try_from(config).context("making a client")?;
-        Ok(builder.with_layer(&metrics.layer()).build())
-    };
     // Connections of its own for the closing lane: nothing queues before a denial.
-    let closing_client = client(config.clone())?;
+    let closing_client = client(config.clone(), &metrics)?;
     let settings = settings(&args, &config)?;
     let election_client = election_client(config.clone(), &metrics)?;
-    let client = client(config)?;
+    let client = client(config, &metrics)?;
     let (cache, pending, queues) = Cache::new();
     let registry = metrics.registry(Arc::clone(&cache));
     let shown = Shown {
@@ -278,6 +347,7 @@ fn settings(args: &Args, config: &kube::Config) -> anyhow::Result<Settings> {
         partner_server,
         ca: roots.map(|der| pem(der)).collect::<anyhow::Result<String>>()?,
         concurrency: args.concurrency,
+        everywhere: false,
     })
 }
 

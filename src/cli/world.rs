@@ -290,6 +290,8 @@ impl World {
             taken: others.taken(grant),
             ..Seen::default()
         });
+        // And on whether Wayleave is being uninstalled.
+        let uninstalling = active.filter(|it| it.reason == Reason::Uninstalling.as_str());
         let proofs = Proofs::since(Instant::new(jiff::Timestamp::UNIX_EPOCH));
         let facts = Facts {
             now,
@@ -311,6 +313,7 @@ impl World {
             other_rights,
             static_credential: static_credential.as_ref(),
             clock_skew: None,
+            uninstalling: uninstalling.map(|it| it.message.as_str()),
         };
         let labels: BTreeMap<String, BTreeMap<String, String>> = self
             .namespaces

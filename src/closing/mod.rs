@@ -170,6 +170,7 @@ impl ClosingLane {
             decisions: &decisions,
             owners: &owners,
             deleted_owners: &deleted_owners,
+            uninstalling: self.cache.uninstalling().is_some(),
         })
     }
 

@@ -70,6 +70,11 @@ impl Error {
             .is_some_and(|status| status.is_not_found() || status.is_conflict())
     }
 
+    /// Nothing of that name, or no such kind, is there. Of a kind that is gone no more is said than the code.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
     /// The operator has no right to it.
     pub(crate) fn is_forbidden(&self) -> bool {
         match self {
@@ -157,7 +162,7 @@ where
 {
     let others: Vec<String> = finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
     match set_finalizers(api, name, version, &others).await {
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         other => other.map(drop),
     }
 }

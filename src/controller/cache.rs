@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use self::shapes::{GrantShape, Shape};
 use super::attempts::Attempts;
+use super::drain::Drain;
 use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
 use super::index::Index;
@@ -58,7 +59,7 @@ struct Senders {
 const TOLD_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Every source that must be known before anything is decided.
-pub(crate) const SOURCES: [&str; 12] = [
+pub(crate) const SOURCES: [&str; 13] = [
     "accessgrants",
     "partnerintegrations",
     "accessdecisions",
@@ -71,6 +72,7 @@ pub(crate) const SOURCES: [&str; 12] = [
     "roles",
     "serviceaccounts",
     "secrets",
+    super::drain::SOURCE,
 ];
 
 /// Everything that decisions are made from.
@@ -83,6 +85,8 @@ pub struct Cache {
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     pub(crate) cluster_roles: Store<ClusterRole>,
     pub(crate) enrolments: Enrolments,
+    /// Whether Wayleave is being uninstalled.
+    pub(crate) drain: Drain,
     /// Bindings that give partners' identities more than their grants do.
     pub(crate) elsewhere: Elsewhere,
     /// Those in some namespace changed.
@@ -160,6 +164,7 @@ impl Cache {
             namespaces: writers.namespaces.as_reader(),
             cluster_roles: writers.cluster_roles.as_reader(),
             enrolments: Enrolments::default(),
+            drain: Drain::default(),
             elsewhere: Elsewhere::default(),
             other_rights_changed: Notify::new(),
             index: Index::default(),

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use super::{Settings, lock};
 use crate::api::names::FINALIZER;
 
-/// A RoleBinding that gives the operator a ClusterRole in a namespace; whether it enrols depends on that ClusterRole.
+/// A RoleBinding that gives the operator a ClusterRole in a namespace, or did; whether it enrols depends on that ClusterRole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Enrolment {
     pub(crate) namespace: String,
@@ -18,6 +18,8 @@ pub(crate) struct Enrolment {
     pub(crate) cluster_role: String,
     /// It is being deleted, and still gives what it gives.
     pub(crate) is_ending: bool,
+    /// Our finalizer is on it, and it doesn't name the operator any more.
+    pub(crate) is_former: bool,
     pub(crate) finalizers: Vec<String>,
 }
 
@@ -32,12 +34,15 @@ impl Enrolment {
         let namespace = binding.namespace()?;
         // The operator's own bindings in these namespaces are the installation's.
         let is_installed = namespace == settings.namespace || namespace == settings.identities;
-        (is_ours && !is_installed && binding.role_ref.kind == "ClusterRole").then(|| Self {
+        let is_held = binding.finalizers().iter().any(|name| name == FINALIZER);
+        let is_told = is_ours || is_held;
+        (is_told && !is_installed && binding.role_ref.kind == "ClusterRole").then(|| Self {
             namespace,
             name: binding.name_any(),
             resource_version: binding.resource_version().unwrap_or_default(),
             cluster_role: binding.role_ref.name.clone(),
             is_ending: binding.metadata.deletion_timestamp.is_some(),
+            is_former: !is_ours,
             finalizers: binding.finalizers().to_vec(),
         })
     }
@@ -91,7 +96,7 @@ impl Enrolments {
         before != now
     }
 
-    /// The enrolments of a namespace, sorted by name.
+    /// The enrolments of a namespace that name the operator, sorted by name.
     pub(crate) fn of(&self, namespace: &str) -> Vec<Enrolment> {
         let inner = lock(&self.0);
         let mut found: Vec<Enrolment> = inner
@@ -99,16 +104,17 @@ impl Enrolments {
             .get(namespace)
             .into_iter()
             .flat_map(HashMap::values)
+            .filter(|enrolment| !enrolment.is_former)
             .cloned()
             .collect();
         found.sort_by(|one, other| one.name.cmp(&other.name));
         found
     }
 
-    /// Every enrolment, sorted.
+    /// Every enrolment, former ones too, sorted.
     pub(crate) fn all(&self) -> Vec<Enrolment> {
-        let namespaces: Vec<String> = lock(&self.0).current.keys().cloned().collect();
-        let mut found: Vec<Enrolment> = namespaces.iter().flat_map(|namespace| self.of(namespace)).collect();
+        let inner = lock(&self.0);
+        let mut found: Vec<Enrolment> = inner.current.values().flat_map(HashMap::values).cloned().collect();
         found.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
         found
     }

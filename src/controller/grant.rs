@@ -15,6 +15,7 @@ use super::cache::Guarded;
 use super::observe::{Judgement, World, is_within_reach, reached};
 use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
 use crate::api::conditions::Reason;
+use crate::api::names::FINALIZER;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, SubjectKind};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions;
@@ -63,7 +64,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
         Step::Rest => None,
         Step::Finish => {
             context.metrics.stepped(plan.step.as_str());
-            return let_go(context, &world.grant).await;
+            return finish(context, &world.grant, &plan.status).await;
         }
         Step::Close(children) | Step::Retire(children) => {
             if let Err(error) = apply::close(context, children).await {
@@ -72,9 +73,12 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
                 } else {
                     leave(context, &world.grant, &plan.status).await;
                 }
-                if error.is_forbidden() && world.grant.metadata.deletion_timestamp.is_some() {
-                    // Where the operator may not go nothing is held up. What is left names an identity that is gone, or one that
-                    // is static: then it lies in the grant's own namespace, and the garbage collector takes it with the grant.
+                // Where the operator may not go nothing is held up. What is left names an identity that is gone; or one that is
+                // static, and then it lies in the grant's own namespace, and the garbage collector takes it with the grant.
+                let is_deleted = world.grant.metadata.deletion_timestamp.is_some();
+                let is_static = matches!(error, Error::StaticNotClosed(_));
+                let ends = is_deleted || context.cache.uninstalling().is_some() && !is_static;
+                if error.is_forbidden() && ends {
                     return let_go(context, &world.grant).await;
                 }
                 return Err(error);
@@ -105,7 +109,17 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
     Ok(Action::requeue(AT_ONCE))
 }
 
-/// Takes our finalizer off a grant that is being deleted.
+/// Lets a grant go of which nothing is left; one that stays says why before.
+async fn finish(context: &Context, grant: &AccessGrant, status: &AccessGrantStatus) -> Result<Action> {
+    if grant.metadata.deletion_timestamp.is_some() || grant.status.as_ref() == Some(status) {
+        return let_go(context, grant).await;
+    }
+    let written = apply::write_status(context, grant, status).await?;
+    told(context, grant, written.clone()).await;
+    let_go(context, &written).await
+}
+
+/// Takes our finalizer off a grant.
 async fn let_go(context: &Context, grant: &AccessGrant) -> Result<Action> {
     let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let version = grant.resource_version().unwrap_or_default();
@@ -161,10 +175,12 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
         tracing::warn!(namespace, name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
         apply::close(context, &children).await?;
     }
-    if meta.deletion_timestamp.is_some() {
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    let ends = meta.deletion_timestamp.is_some() || context.cache.uninstalling().is_some();
+    if ends && finalizers.iter().any(|name| name == FINALIZER) {
         let api: Api<kube::api::PartialObjectMeta<AccessGrant>> = Api::namespaced(context.client.clone(), &namespace);
         let version = meta.resource_version.clone().unwrap_or_default();
-        apply::release(&api, &name, &version, meta.finalizers.as_deref().unwrap_or_default()).await?;
+        apply::release(&api, &name, &version, finalizers).await?;
     }
     Ok(Action::requeue(UNREADABLE))
 }

@@ -28,7 +28,10 @@ pub(crate) async fn run(context: Arc<Context>) {
                     && !error.is_gone()
                 {
                     tracing::warn!(namespace = enrolment.namespace, name = enrolment.name, %error, "an enrolment could not be looked after");
-                    pause = SOON;
+                    // Who enrols nothing any more gives no rights to mend it by.
+                    if !(enrolment.is_former && error.is_forbidden()) {
+                        pause = SOON;
+                    }
                 }
             }
         }
@@ -43,7 +46,13 @@ async fn look_after(context: &Context, enrolment: &Enrolment) -> apply::Result<(
     let cache = &context.cache;
     let api: Api<RoleBinding> = Api::namespaced(context.client.clone(), &enrolment.namespace);
     let version = &enrolment.resource_version;
-    if enrolment.is_ending {
+    if enrolment.is_former || cache.uninstalling().is_some() {
+        // By the time that it is deleted nobody may be there to let it go.
+        let is_needed = !enrolment.is_former && cache.needs_enrolment(&enrolment.namespace);
+        if enrolment.is_held() && !is_needed {
+            apply::release(&api, &enrolment.name, version, &enrolment.finalizers).await?;
+        }
+    } else if enrolment.is_ending {
         let others = cache.enrolments.of(&enrolment.namespace);
         let is_needed = !others.iter().any(|it| !it.is_ending) && cache.index.is_in_use(&enrolment.namespace);
         if enrolment.is_held() && !is_needed {

@@ -178,6 +178,19 @@ impl Index {
         orphans
     }
 
+    /// Whether anything is in a namespace that is ours by name and annotation, so that it can be told whose it is.
+    pub(crate) fn holds_ours(&self, namespace: &str) -> bool {
+        let inner = lock(&self.0);
+        let mut here = inner.entries.iter().filter(|((_, at, _), _)| at == namespace);
+        here.any(|(_, entry)| {
+            let uid = entry.grant_uid.as_deref();
+            uid.is_some_and(|uid| {
+                entry.child.kind == ChildKind::DeliverySecret
+                    || grant_key_of(&entry.child.name) == Some(grant_key(uid).as_str())
+            })
+        })
+    }
+
     /// Whether anything of ours is in a namespace.
     pub(crate) fn is_in_use(&self, namespace: &str) -> bool {
         lock(&self.0).entries.keys().any(|(_, at, _)| at == namespace)

@@ -101,6 +101,10 @@ impl Making<'_> {
             Some(token) => Some(self.credential(grant, site, claim, token, issue.until, notes).await?),
             None => None,
         };
+        // The token alone opens nothing.
+        if self.context.cache.uninstalling().is_some() {
+            return Err(Error::Incomplete("Wayleave is being uninstalled: nothing is issued"));
+        }
         for binding in site.bindings(notes) {
             self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
                 .await?;

@@ -197,6 +197,11 @@ impl Collector for Grants {
         }
         let gauges = [
             (
+                "uninstalling",
+                "1 while Wayleave is being uninstalled, and nothing is issued",
+                i64::from(self.0.uninstalling().is_some()),
+            ),
+            (
                 "overdue_grants",
                 "Grants whose end has passed and whose access is still there",
                 overdue,

@@ -6,6 +6,7 @@ mod attempts;
 pub(crate) mod cache;
 mod credential;
 mod decision;
+pub(crate) mod drain;
 mod elsewhere;
 mod enrolments;
 mod events;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub ca: String,
     /// How many grants are reconciled at once.
     pub concurrency: u16,
+    /// It has rights everywhere, enrolled or not: a cluster administrator uninstalls in its name.
+    pub everywhere: bool,
 }
 
 /// What a reconcile may touch.

@@ -138,6 +138,7 @@ impl World {
             other_rights: self.other_rights.as_deref(),
             static_credential: self.static_credential.as_ref(),
             clock_skew: seen.skew,
+            uninstalling: context.cache.uninstalling(),
         };
         let verdict = decide(&facts);
         let plan = plan(&facts, &verdict, &self.observed, &context.settings.identities);
@@ -189,8 +190,10 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .children
         .into_iter()
         .filter(|child| child.kind == ChildKind::DeliverySecret);
+    // A grant that is let go and stays takes nothing along: what is on record goes, whether or not it can be seen.
+    let told = delivery_known || cache.uninstalling().is_some();
     let unseen = recorded
-        .filter(|child| delivery_known && !seen.contains(&child.uid))
+        .filter(|child| told && !seen.contains(&child.uid))
         .map(Child::from);
     Observed {
         children,
@@ -207,7 +210,10 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
 
 /// The operator has rights where a child is.
 pub(crate) fn is_within_reach(context: &Context, child: &Child) -> bool {
-    child.namespace == context.settings.identities || !context.cache.enrolments.of(&child.namespace).is_empty()
+    let settings = &context.settings;
+    settings.everywhere
+        || child.namespace == settings.identities
+        || !context.cache.enrolments.of(&child.namespace).is_empty()
 }
 
 fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {

@@ -16,6 +16,8 @@ use crate::plan::Child;
 
 /// A sweep is repeated at least this often.
 const AGAIN: Duration = Duration::from_mins(10);
+/// And while Wayleave is being uninstalled: somebody waits for it.
+const WAITED_FOR: Duration = Duration::from_secs(5);
 /// How often it is seen whether everything was read.
 const SOON: Duration = Duration::from_millis(50);
 /// The pause after a listing that failed.
@@ -37,11 +39,12 @@ pub(crate) async fn run(context: Arc<Context>) {
         context.metrics.leads(true);
         context.cache.enqueue_all();
         while context.is_leader() {
+            let again = context.cache.uninstalling().map_or(AGAIN, |_| WAITED_FOR);
             tokio::select! {
                 () = context.cache.orphan_seen.notified() => close(&context, orphans(&context).await).await,
                 // However short it was: whatever was looked at in the gap is looked at again.
                 _ = leadership.changed() => break,
-                () = tokio::time::sleep(AGAIN) => {
+                () = tokio::time::sleep(again) => {
                     context.forget_gone();
                     close(&context, orphans(&context).await).await;
                 }
@@ -92,7 +95,9 @@ async fn orphans(context: &Context) -> Vec<Vec<Child>> {
     }
     let api: Api<PartialObjectMeta<AccessGrant>> = Api::all(context.client.clone());
     let there = match apply::call("listing grants", api.list(&ListParams::default())).await {
-        Ok(there) => there,
+        Ok(there) => there.items,
+        // The kind is gone, and with it every grant.
+        Err(error) if error.is_not_found() && context.cache.uninstalling().is_some() => Vec::new(),
         Err(error) => {
             tracing::warn!(%error, "orphans could not be told from the rest");
             context.cache.orphan_seen.notify_one();
@@ -100,7 +105,7 @@ async fn orphans(context: &Context) -> Vec<Vec<Child>> {
             return Vec::new();
         }
     };
-    let there: HashSet<String> = there.items.iter().filter_map(|grant| grant.uid()).collect();
+    let there: HashSet<String> = there.iter().filter_map(|grant| grant.uid()).collect();
     // Those that were orphans before the listing too: what was made meanwhile belongs to somebody.
     let orphans = context
         .cache

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::cache::{Cache, Guarded, Pending, is_reserved};
 use super::enrolments::Enrolment;
-use super::{Settings, lock};
+use super::{Settings, drain, lock};
 use crate::api::names::LABEL_MANAGED;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, PartnerIntegration};
 use crate::domain::elsewhere::OtherRights;
@@ -282,11 +282,18 @@ where
     watcher(api, config)
         .backoff(Patience::default())
         .modify(prune)
-        .inspect_err(move |error| {
-            tracing::warn!(kind, %error, "watch failed");
-            cache.trouble(&source, &kind, error);
+        .flat_map(move |event| {
+            let told = match event {
+                Ok(event) => [Some(event), None],
+                Err(error) => {
+                    tracing::warn!(kind, %error, "watch failed");
+                    cache.trouble(&source, &kind, &error);
+                    let is_no_more = cache.is_no_more(&source, &error);
+                    [watcher::Event::Init, watcher::Event::InitDone].map(|empty| is_no_more.then_some(empty))
+                }
+            };
+            futures::stream::iter(told.into_iter().flatten())
         })
-        .filter_map(|event| async { event.ok() })
 }
 
 fn secret_kind(secret: &PartialObjectMeta<Secret>) -> Option<(ChildKind, String)> {
@@ -304,6 +311,7 @@ impl Cache {
     /// Starts every watch; none of them ever ends.
     pub(crate) fn watch(self: &Arc<Self>, pending: Pending, client: &Client, settings: &Settings) -> JoinSet<()> {
         let Pending(writers) = pending;
+        self.drain.settle_in(settings);
         let all = || client.clone();
         let cache = || Arc::clone(self);
         let mut tasks = JoinSet::new();
@@ -353,8 +361,15 @@ impl Cache {
             cache(),
             writers.namespaces,
             nothing,
-            |cache, object, _| cache.enqueue_touching_namespace(&object.name_any()),
+            |cache, object, _| {
+                cache.enqueue_touching_namespace(&object.name_any());
+                if cache.drain.is_own(&object.name_any()) {
+                    cache.enqueue_all();
+                }
+            },
         ));
+        let markers = Api::<PartialObjectMeta<ConfigMap>>::namespaced(all(), &settings.namespace);
+        tasks.spawn(drain::follow_marker(markers, cache()));
         tasks.spawn(fill(
             "clusterroles",
             Api::all(all()),

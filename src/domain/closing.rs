@@ -2,7 +2,7 @@
 //!
 //! A replica's caches can lag behind a good approval, so that what it has *not* seen proves nothing. Here only what is
 //! there counts: a date that has passed, a suspension, a deletion, a Deny or Revoke that whoever made the binding did not know of, an
-//! owner who is inactive or was seen deleted.
+//! owner who is inactive or was seen deleted, the marker that says that Wayleave is being uninstalled.
 
 use std::collections::HashSet;
 
@@ -23,6 +23,8 @@ pub struct Known<'a> {
     pub owners: &'a Owners<'a>,
     /// UIDs of owners that were seen deleted.
     pub deleted_owners: &'a HashSet<String>,
+    /// The drain marker was seen.
+    pub uninstalling: bool,
 }
 
 /// Why a binding must go at `now`; none where nothing says so. `last_no` is the latest Deny or Revoke that was known when it
@@ -60,6 +62,9 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
     }
     if now >= grant.spec.expires_at {
         return Some(Reason::Expired);
+    }
+    if known.uninstalling {
+        return Some(Reason::Uninstalling);
     }
     let status = grant.status.as_ref();
     let ended = status.filter(|status| status.active_until.is_some_and(|until| now >= until))?;
@@ -151,6 +156,7 @@ mod tests {
             decisions: &[],
             owners: &owners,
             deleted_owners: &deleted,
+            uninstalling: false,
         };
         must_close(&known, None, at(now))
     }
@@ -169,6 +175,7 @@ mod tests {
             decisions: &[],
             owners: &Owners::new(),
             deleted_owners: &HashSet::new(),
+            uninstalling: false,
         };
         assert_eq!(must_close(&known, None, at(NOW)), None);
     }
@@ -207,6 +214,31 @@ mod tests {
     }
 
     #[test]
+    fn an_uninstallation_ends_it_and_hides_no_end_of_its_own() {
+        let (mut grant, integration) = (grant(), integration());
+        approved(&mut grant, "uid-of-alice");
+        let ask = |grant: &AccessGrant, integration: Option<&PartnerIntegration>| {
+            let known = Known {
+                grant,
+                integration,
+                decisions: &[],
+                owners: &Owners::new(),
+                deleted_owners: &HashSet::new(),
+                uninstalling: true,
+            };
+            must_close(&known, None, at(NOW))
+        };
+        assert_eq!(ask(&grant, Some(&integration)), Some(Reason::Uninstalling));
+        assert_eq!(
+            ask(&grant, None),
+            Some(Reason::Uninstalling),
+            "the marker alone is enough"
+        );
+        grant.spec.suspend = true;
+        assert_eq!(ask(&grant, Some(&integration)), Some(Reason::Suspended));
+    }
+
+    #[test]
     fn an_owner_who_leaves_ends_it_at_that_instant_and_for_good() {
         let (mut grant, integration) = (grant(), integration());
         let (mut alice, bob) = (owner("alice"), owner("bob"));
@@ -218,6 +250,7 @@ mod tests {
                 decisions: &[],
                 owners: &[("alice", alice), ("bob", &bob)].into(),
                 deleted_owners: &HashSet::new(),
+                uninstalling: false,
             };
             (must_close(&known, None, now), deadline(&known))
         };
@@ -242,6 +275,7 @@ mod tests {
             decisions: &[&no],
             owners: &Owners::new(),
             deleted_owners: &HashSet::new(),
+            uninstalling: false,
         };
         assert_eq!(must_close(&known, None, at(NOW)), Some(Reason::Revoked));
         assert_eq!(
@@ -261,6 +295,7 @@ mod tests {
                 decisions: &[],
                 owners: &Owners::new(),
                 deleted_owners: &HashSet::new(),
+                uninstalling: false,
             })
         };
         assert_eq!(end(&grant, &integration), at("2027-01-20T00:00:00Z"));

@@ -59,6 +59,7 @@ pub fn of_grant(reason: Reason, message: &str) -> Vec<Desired> {
         | Reason::Idle
         | Reason::OwnerRemoved => ("True", "False", None),
         Reason::Denied
+        | Reason::Uninstalling
         | Reason::NotPermitted
         | Reason::RoleGrew
         | Reason::IdentityMissing

@@ -77,6 +77,8 @@ pub struct Facts<'a> {
     pub static_credential: Option<&'a Seen>,
     /// By how many seconds local time and the API server's differ, where that is too much.
     pub clock_skew: Option<i64>,
+    /// Why nothing is issued any more, in words, where Wayleave is being uninstalled.
+    pub uninstalling: Option<&'a str>,
 }
 
 /// The answer.

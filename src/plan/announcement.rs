@@ -142,6 +142,7 @@ fn is_warning(reason: &str) -> bool {
         | Reason::Denied
         | Reason::OwnerRemoved
         | Reason::IntegrationMissing
+        | Reason::Uninstalling
         | Reason::NotEnrolled
         | Reason::NotPermitted
         | Reason::RoleGrew

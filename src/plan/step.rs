@@ -57,14 +57,18 @@ impl Planner<'_> {
         }
         forget_access(&mut status);
         let deleting = self.facts.grant.metadata.deletion_timestamp.is_some();
+        // A grant that stays is let go too: by the time it is deleted nobody may be there to do so.
+        let still_working = self.still_working();
+        let drained = self.facts.uninstalling.is_some() && still_working.is_none();
+        let let_go = (deleting || drained) && self.observed.finalizer;
         let leftovers = self.leftovers();
-        let step = match (leftovers.is_empty(), deleting && self.observed.finalizer) {
+        let step = match (leftovers.is_empty(), let_go) {
             (false, _) => Step::Close(leftovers),
             (true, true) => Step::Finish,
             (true, false) => Step::Rest,
         };
         let (mut reason, mut message) = (self.verdict.reason, self.verdict.message.clone());
-        if let Some(left) = self.still_working() {
+        if let Some(left) = still_working {
             // Of a grant that is deleted the garbage collector takes them: they lie in its namespace.
             reason = if deleting { reason } else { Reason::RevocationFailed };
             message = format!("{message}; {left}");

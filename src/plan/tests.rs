@@ -31,6 +31,7 @@ struct World {
     observed: Observed,
     seen: Option<Seen>,
     made: u32,
+    uninstalling: Option<&'static str>,
     names: BTreeSet<String>,
 }
 
@@ -81,6 +82,7 @@ impl World {
             },
             seen: None,
             made: 0,
+            uninstalling: None,
             names: BTreeSet::new(),
         }
     }
@@ -120,6 +122,7 @@ impl World {
             other_rights: None,
             static_credential: self.seen.as_ref(),
             clock_skew: None,
+            uninstalling: self.uninstalling,
         };
         let verdict = decide(&facts);
         let plan = plan(&facts, &verdict, &self.observed, IDENTITIES);
@@ -302,6 +305,33 @@ fn a_deleted_grant_is_let_go_only_when_nothing_is_left() {
     assert!(matches!(world.look().1.step, Step::Finish));
     world.turn(usize::MAX);
     assert!(matches!(world.look().1.step, Step::Rest));
+}
+
+#[test]
+fn an_uninstallation_lets_a_grant_go_that_stays_and_its_end_lets_it_begin_anew() {
+    let mut world = World::new();
+    world.settle();
+    world.uninstalling = Some("the marker is there");
+    let Step::Close(children) = world.look().1.step else {
+        panic!("not closed")
+    };
+    assert_eq!(children[0].kind, ChildKind::RoleBinding, "bindings first");
+    world.turn(2);
+    assert!(
+        matches!(world.look().1.step, Step::Close(_)),
+        "held while something is left"
+    );
+    world.settle();
+    assert!(!world.observed.finalizer && world.observed.children.is_empty());
+    let ready = &world.grant.status.as_ref().unwrap().conditions[0];
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "Uninstalling")
+    );
+    world.uninstalling = None;
+    world.settle();
+    assert!(world.is_active() && world.observed.finalizer);
+    assert_eq!(world.grant.status.as_ref().unwrap().activations, 2);
 }
 
 #[test]
@@ -663,12 +693,12 @@ fn an_unwatched_namespace_is_no_drift() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Over any history of waiting, dying half-way, tampering, suspension and revocation: an ended grant's plan never
-    /// issues and comes to hold nothing; an active one comes to hold everything; at rest, planning again changes nothing;
-    /// the next look is never after the next change; no name is used twice (the world asserts that).
+    /// Over any history of waiting, dying half-way, tampering, suspension, revocation and uninstallation: an ended grant's plan never
+    /// issues and comes to hold nothing; an active one comes to hold everything; while Wayleave is being uninstalled nothing is
+    /// issued, and at rest no finalizer is left; at rest, planning again changes nothing; the next look is never after the next change; no name is used twice (the world asserts that).
     #[test]
     fn the_plan_keeps_its_laws(
-        history in prop::collection::vec((0usize..7, 0usize..8, 1i64..400_000), 1..14),
+        history in prop::collection::vec((0usize..8, 0usize..8, 1i64..400_000), 1..14),
         preferred in any::<bool>(),
         is_static in any::<bool>(),
     ) {
@@ -683,10 +713,12 @@ proptest! {
                 2 => world.grant.spec.suspend = !world.grant.spec.suspend,
                 3 => world.observed.rotate_requested = Some(wait.to_string()),
                 4 => world.now = world.grant.spec.expires_at.plus(-wait % 1_000),
+                6 => world.uninstalling = world.uninstalling.xor(Some("the marker is there")),
                 5 => if let Some(child) = world.observed.children.first_mut() { child.content.push('x') },
                 _ => {}
             }
             let (verdict, plan) = world.look();
+            prop_assert!(world.uninstalling.is_none() || verdict.access == Access::Inactive);
             if verdict.access == Access::Inactive {
                 prop_assert!(!matches!(plan.step, Step::Issue(_) | Step::Rotate(_)));
             }
@@ -705,6 +737,7 @@ proptest! {
         let (verdict, again) = world.look();
         prop_assert_eq!(&again.step, &Step::Rest);
         prop_assert_eq!(Some(&again.status), world.grant.status.as_ref(), "a second look writes nothing");
+        prop_assert!(world.uninstalling.is_none() || !world.observed.finalizer, "nothing is held");
         let bindings = world.of_kind(ChildKind::RoleBinding);
         if verdict.access == Access::Inactive {
             prop_assert!(world.observed.children.is_empty() && !world.is_active());

@@ -59,7 +59,9 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
     let missing = shown.cache.missing();
     if missing.is_empty() {
         let held = if shown.metrics.is_proved() { "" } else { UNPROVED };
-        return (StatusCode::OK, format!("ready\n{held}"));
+        let uninstalling = shown.cache.uninstalling();
+        let uninstalling = uninstalling.map_or_else(String::new, |words| format!("- {words}\n"));
+        return (StatusCode::OK, format!("ready\n{held}{uninstalling}"));
     }
     let mut text = String::from("not ready\n");
     for line in missing {

@@ -151,7 +151,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const OURS: &str = "wayleave.dev";
 
 /// What the operator can do nowhere, enrolled or not.
-const NOWHERE: [Ask; 29] = [
+const NOWHERE: [Ask; 31] = [
     ("get", "", "secrets", "any"),
     ("create", "", "serviceaccounts/token", "default"),
     ("create", "", "serviceaccounts", ""),
@@ -163,6 +163,8 @@ const NOWHERE: [Ask; 29] = [
     ("create", "", "pods/exec", "any"),
     ("get", "", "nodes/proxy", "any"),
     ("patch", "", "namespaces", "any"),
+    ("delete", "", "configmaps", "wayleave-drain"),
+    ("update", "", "configmaps", "wayleave-drain"),
     ("escalate", RBAC, "roles", ""),
     ("escalate", RBAC, "clusterroles", ""),
     ("bind", RBAC, "clusterroles", "cluster-admin"),

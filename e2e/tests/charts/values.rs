@@ -163,6 +163,12 @@ fn rows() -> Vec<Row> {
         ("metrics.service", json!(false), |all| {
             of_kind(all, "Service").is_empty()
         }),
+        ("uninstall.hook", json!(false), |all| of_kind(all, "Job").is_empty()),
+        ("uninstall.timeoutSeconds", json!(99), |all| {
+            let job = &of_kind(all, "Job")[0]["spec"];
+            let arguments = &job["template"]["spec"]["containers"][0]["args"];
+            job["activeDeadlineSeconds"] == 129 && arguments[1] == "--timeout=99"
+        }),
         ("namespaces", json!(["payments", "ledger"]), |all| {
             let enrols = |it: &&Value| it["roleRef"]["name"] == "wayleave-enrolment";
             let mut where_: Vec<_> = of_kind(all, "RoleBinding")
@@ -383,6 +389,8 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             json!(["wayleave-identities"]),
             "namespaces: wayleave-identities is protected",
         ),
+        (CHART, "uninstall.hook", json!("no"), "/uninstall/hook"),
+        (CHART, "uninstall.timeoutSeconds", json!(0), "/uninstall/timeoutSeconds"),
         (CHART, "enrolment.name", json!("a'b"), "/enrolment/name"),
         (
             CHART,

@@ -25,6 +25,10 @@ impl Cache {
         if let Ok(grant) = &object.0 {
             self.enqueue_integration(&mapping::integration_of(grant));
         }
+        if self.uninstalling().is_some() {
+            // With the last grant that is let go its enrolment is.
+            self.enrolment_changed.notify_one();
+        }
         if is_there {
             let (before, now) = self.remember_shape(object);
             // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own

@@ -28,6 +28,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             format!("the AccessGrant was deleted at {}", Instant::new(deleted.0)),
         ));
     }
+    against.extend(facts.uninstalling.map(|words| (Reason::Uninstalling, words.to_owned())));
     let integration = facts
         .integration
         .filter(|integration| integration.metadata.deletion_timestamp.is_none());

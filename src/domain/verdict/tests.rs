@@ -35,6 +35,7 @@ struct Case {
     other_rights: Option<&'static str>,
     static_credential: Option<Seen>,
     clock_skew: Option<i64>,
+    uninstalling: Option<&'static str>,
 }
 
 impl Case {
@@ -61,6 +62,7 @@ impl Case {
             other_rights: None,
             static_credential: None,
             clock_skew: None,
+            uninstalling: None,
         };
         case.approve("one", "2026-12-01T00:00:00Z");
         case
@@ -105,6 +107,7 @@ impl Case {
             other_rights: self.other_rights,
             static_credential: self.static_credential.as_ref(),
             clock_skew: self.clock_skew,
+            uninstalling: self.uninstalling,
         })
     }
 
@@ -246,6 +249,8 @@ fn an_approval_that_ends_by_its_own_date_is_announced_for_that_day_and_told_from
 #[case::expired(Reason::Expired, |c: &mut Case| c.now = at("2027-01-20T00:00:00Z"))]
 #[case::integration_suspended(Reason::IntegrationSuspended, |c: &mut Case| c.integration().spec.suspend = true)]
 #[case::suspended(Reason::Suspended, |c: &mut Case| c.grant.spec.suspend = true)]
+#[case::uninstalling(Reason::Uninstalling, |c: &mut Case| c.uninstalling = Some("the marker is there"))]
+#[case::uninstalling_unapproved(Reason::Uninstalling, |c: &mut Case| { c.decisions.clear(); c.uninstalling = Some("the marker is there"); })]
 #[case::not_enrolled(Reason::NotEnrolled, |c: &mut Case| c.namespace().enrolled = false)]
 #[case::namespace_going(Reason::NotEnrolled, |c: &mut Case| c.namespace().terminating = true)]
 #[case::no_policy(Reason::NotPermitted, |c: &mut Case| c.policies.clear())]
@@ -333,6 +338,34 @@ fn what_stops_issuing_does_not_end_what_is_live() {
     case.go_live();
     case.now = at("2027-01-19T23:59:30Z");
     assert_eq!(case.ask().reason, Reason::Issued, "too short to begin, not to end");
+}
+
+#[test]
+fn an_uninstallation_ends_what_is_live_and_forgets_no_approval() {
+    let mut case = Case::sound();
+    case.go_live();
+    case.uninstalling = Some("the marker is there");
+    let verdict = case.settle();
+    assert_eq!(
+        (verdict.access, verdict.reason),
+        (Access::Inactive, Reason::Uninstalling)
+    );
+    assert_eq!(verdict.approved.status, "True");
+    assert!(verdict.message.contains("the marker is there"), "{}", verdict.message);
+    // What ended by itself says so first.
+    case.grant.spec.suspend = true;
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::Suspended);
+    assert!(verdict.message.contains("the marker is there"), "{}", verdict.message);
+    case.grant.spec.suspend = false;
+    case.uninstalling = None;
+    assert_eq!(case.settle().reason, Reason::Issued, "by the ordinary rules");
+    // Nothing is known of the integration: it is said all the same.
+    case.uninstalling = Some("the marker is there");
+    case.integration = None;
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::IntegrationMissing);
+    assert!(verdict.message.contains("the marker is there"), "{}", verdict.message);
 }
 
 #[test]
@@ -504,7 +537,7 @@ proptest! {
     fn access_lies_within_every_bound(
         now in 0i64..120, starts in prop::option::of(0i64..120), expires in 0i64..120, agreement in prop::option::of(0i64..120),
         made in 0i64..120, valid in prop::option::of(0i64..120), no in prop::option::of(0i64..120), live in any::<bool>(),
-        leaves in prop::option::of(0i64..120), lifetime in 900i64..86_400,
+        leaves in prop::option::of(0i64..120), lifetime in 900i64..86_400, uninstalling in any::<bool>(),
     ) {
         let day = |days: i64| at("2026-12-01T00:00:00Z").plus(days * 86_400);
         let mut case = Case::sound();
@@ -523,9 +556,10 @@ proptest! {
         if live {
             case.go_live();
         }
+        case.uninstalling = uninstalling.then_some("the marker is there");
         let verdict = case.ask();
         let lapse = made + 97;
-        let within = now < expires
+        let within = !uninstalling && now < expires
             && starts.is_none_or(|starts| starts <= now)
             && agreement.is_none_or(|end| now < end)
             && leaves.is_none_or(|end| now < end)
