@@ -153,7 +153,8 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
         meta.name.clone().unwrap_or_default(),
     );
     let namespace = meta.namespace.clone().unwrap_or_default();
-    let mut children = context.cache.index.of_grant(&uid, &[]);
+    // What its credential is called nobody can read.
+    let mut children = context.cache.index.of_grant(&uid, &[], |_, _| true);
     children.retain(|child| is_within_reach(context, child));
     children.sort();
     if !children.is_empty() {

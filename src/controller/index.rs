@@ -123,8 +123,15 @@ impl Index {
         }
     }
 
-    /// Every object of a grant: by reserved name or as its delivery Secret, and by recorded UID or our annotation.
-    pub(crate) fn of_grant(&self, uid: &str, recorded: &[ChildRef]) -> Vec<Child> {
+    /// Every object of a grant: by reserved name or as its delivery Secret, and by recorded UID or our annotation. Delivery
+    /// Secrets have names that users chose: `is_delivery` says of namespace and name whether one is to be there. A copy that
+    /// somebody made of one, with everything that is written on it, is none of ours.
+    pub(crate) fn of_grant(
+        &self,
+        uid: &str,
+        recorded: &[ChildRef],
+        is_delivery: impl Fn(&str, &str) -> bool,
+    ) -> Vec<Child> {
         let key = grant_key(uid);
         let inner = lock(&self.0);
         let by_key = inner.of_grant.get(&key).into_iter().flatten().cloned();
@@ -133,10 +140,16 @@ impl Index {
             .map(|known| (known.kind, known.namespace.clone(), known.name.clone()));
         let places: HashSet<Place> = by_key.chain(by_record).collect();
         let is_ours = |entry: &&Entry| {
-            let annotated = entry.grant_uid.as_deref() == Some(uid);
-            let named =
-                entry.child.kind == ChildKind::DeliverySecret || grant_key_of(&entry.child.name) == Some(key.as_str());
-            named && (annotated || recorded.iter().any(|known| known.uid == entry.child.uid))
+            let child = &entry.child;
+            let is_recorded = recorded.iter().any(|known| known.uid == child.uid);
+            let is_annotated = entry.grant_uid.as_deref() == Some(uid);
+            let is_reserved = grant_key_of(&child.name) == Some(key.as_str());
+            match child.kind {
+                ChildKind::DeliverySecret => {
+                    is_recorded || (is_annotated && (is_reserved || is_delivery(&child.namespace, &child.name)))
+                }
+                _ => is_reserved && (is_annotated || is_recorded),
+            }
         };
         let found = places.iter().filter_map(|place| inner.entries.get(place));
         found.filter(is_ours).map(|entry| entry.child.clone()).collect()
@@ -221,4 +234,60 @@ fn foreign_writer(metadata: &ObjectMeta) -> Option<String> {
             .is_some_and(|fields| fields.0.get("f:data").is_some())
     });
     writers.next().map(|entry| entry.manager.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "5d0c6a7e-0000-4000-8000-000000000001";
+
+    fn seen(index: &Index, kind: ChildKind, name: &str, uid: &str) {
+        let annotations = [(ANNOTATION_GRANT_UID.to_owned(), UID.to_owned())];
+        let metadata = ObjectMeta {
+            namespace: Some("payments".to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        };
+        index.put("source", kind, &metadata, String::new());
+    }
+
+    #[test]
+    fn a_copy_of_a_delivery_secret_is_none_of_ours_whatever_is_written_on_it() {
+        let index = Index::default();
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        seen(&index, ChildKind::DeliverySecret, "reader-credential-copy", "b");
+        seen(&index, ChildKind::DeliverySecret, "before", "c");
+        let names = |recorded: &[ChildRef]| {
+            let is_delivery = |namespace: &str, name: &str| (namespace, name) == ("payments", "reader-credential");
+            let found = index.of_grant(UID, recorded, is_delivery);
+            let mut names: Vec<String> = found.into_iter().map(|child| child.name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&[]), ["reader-credential"]);
+        let recorded = ChildRef {
+            kind: ChildKind::DeliverySecret,
+            namespace: "payments".to_owned(),
+            name: "before".to_owned(),
+            uid: "c".to_owned(),
+        };
+        assert_eq!(names(&[recorded]), ["before", "reader-credential"]);
+    }
+
+    #[test]
+    fn other_kinds_are_ours_by_their_reserved_name_only() {
+        let index = Index::default();
+        seen(&index, ChildKind::RoleBinding, "copy", "a");
+        seen(
+            &index,
+            ChildKind::RoleBinding,
+            &crate::domain::names::access(UID, 1, 0),
+            "b",
+        );
+        let found = index.of_grant(UID, &[], |_, _| true);
+        assert_eq!(found.iter().map(|child| child.uid.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
 }

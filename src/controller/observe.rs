@@ -166,7 +166,14 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .as_ref()
         .map(|credential| credential.secret_namespace.clone());
     let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
-    let children = cache.index.of_grant(&grant.uid().unwrap_or_default(), &status.children);
+    // Where it is by the claim, which is written before it is made, and where the spec wants it.
+    let is_delivery = |namespace: &str, name: &str| {
+        let claimed = status.credential.as_ref();
+        let is_claimed = claimed.is_some_and(|it| it.secret_namespace == namespace && it.secret_name == name);
+        is_claimed || (grant.namespace().as_deref() == Some(namespace) && grant.secret_name() == name)
+    };
+    let uid = grant.uid().unwrap_or_default();
+    let children = cache.index.of_grant(&uid, &status.children, is_delivery);
     let is_within_reach = |child: &Child| is_within_reach(context, child);
     let seen: BTreeSet<String> = children.iter().map(|child| child.uid.clone()).collect();
     let (children, beyond_reach) = children.into_iter().partition(is_within_reach);
