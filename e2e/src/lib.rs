@@ -10,7 +10,7 @@
 //! | [`mod@install`] | the charts, as a platform team would install them |
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`demo`] | the story that `make demo` plays |
-//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server |
+//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server, or kills it at one |
 //! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
@@ -46,7 +46,7 @@ pub mod workdir;
 pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Part};
 pub use eventually::eventually;
-pub use faults::{Fault, Faults};
+pub use faults::{Fault, Faults, Moment};
 pub use install::{InstallOptions, install, install_with};
 
 pub use operator::{Operator, OperatorOptions};

@@ -1,0 +1,453 @@
+//! The matrix: each scenario, each write of it, each single fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use wayleave_e2e::faults::{Call, Lasting};
+use wayleave_e2e::tenant::{LIMIT, api};
+use wayleave_e2e::{Fault, Moment, Tenant, eventually};
+
+use crate::bystanders;
+use crate::picture::Picture;
+use crate::scenario::{Prepared, READER, Scenario};
+use crate::stand::{Stand, is_long};
+use crate::tokens;
+
+/// So many tenants are made ready at once.
+const AT_ONCE: usize = 8;
+/// A position that is not there in every run gets so many tries.
+const TRIES: usize = 3;
+/// An end that comes by itself comes so long after the one before, in seconds.
+const APART: i64 = 3;
+/// Nothing is issued in the last minute of a grant; in seconds.
+const LAST_MINUTE: i64 = 64;
+
+/// The single faults.
+const FAULTS: [(&str, Fault); 4] = [
+    ("killed before", Fault::Killed(Moment::Before)),
+    ("killed between", Fault::Killed(Moment::Between)),
+    ("killed after", Fault::Killed(Moment::After)),
+    ("answer lost", Fault::AnswerLost),
+];
+
+/// A write of a run: the so-manieth of those that are told the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    label: String,
+    nth: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            0 => write!(f, "{}", self.label),
+            nth => write!(f, "{} #{}", self.label, nth + 1),
+        }
+    }
+}
+
+/// The writes among calls, in their order.
+fn positions(calls: &[(Instant, Call)]) -> Vec<Position> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let writes = calls.iter().filter(|(_, call)| call.is_write());
+    writes
+        .map(|(_, call)| {
+            let label = call.label();
+            let count = counts.entry(label.clone()).or_default();
+            *count += 1;
+            Position { label, nth: *count - 1 }
+        })
+        .collect()
+}
+
+/// A fault that is met once.
+struct Shot {
+    hit: Arc<AtomicBool>,
+    _lasting: Lasting,
+}
+
+impl Shot {
+    fn arm(stand: &Stand, tenant: &str, position: &Position, fault: Fault) -> Self {
+        let hit = Arc::new(AtomicBool::new(false));
+        let (seen, is_hit, tenant, position) = (
+            AtomicUsize::new(0),
+            Arc::clone(&hit),
+            tenant.to_owned(),
+            position.clone(),
+        );
+        let lasting = stand.faults.break_calls(fault, move |call| {
+            if call.tenant != tenant || !call.is_write() || call.label() != position.label {
+                return false;
+            }
+            let is_it = seen.fetch_add(1, Ordering::SeqCst) == position.nth;
+            if is_it {
+                is_hit.store(true, Ordering::SeqCst);
+            }
+            is_it
+        });
+        Self { hit, _lasting: lasting }
+    }
+
+    fn is_hit(&self) -> bool {
+        self.hit.load(Ordering::SeqCst)
+    }
+}
+
+/// What runs without a fault show.
+struct Sample<'a> {
+    runs: Vec<Prepared<'a>>,
+    positions: Vec<Position>,
+    /// Writes that not every run has.
+    sometimes: BTreeSet<Position>,
+    end: Picture,
+}
+
+/// One position and one fault.
+#[derive(Clone)]
+struct Case {
+    position: Position,
+    name: &'static str,
+    fault: Fault,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name, self.position)
+    }
+}
+
+/// A case that was run, in words.
+struct Tried<'a> {
+    case: String,
+    prepared: Prepared<'a>,
+}
+
+/// What a scenario came to.
+#[derive(Default)]
+struct Tally {
+    scenarios: usize,
+    positions: usize,
+    faults: usize,
+    tokens: usize,
+    failures: Vec<String>,
+}
+
+/// One scenario on one stand.
+struct Trial<'a> {
+    stand: &'a Stand,
+    scenario: Scenario,
+    tenants: AtomicUsize,
+}
+
+impl<'a> Trial<'a> {
+    fn name(&self) -> String {
+        let number = self.tenants.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}x", self.scenario.as_str())
+    }
+
+    async fn prepare(&self, ends_in: i64) -> Result<Prepared<'a>> {
+        let name = self.name();
+        let prepared = self.scenario.prepare(self.stand, &name, ends_in).await;
+        prepared.with_context(|| format!("preparing {name}"))
+    }
+
+    /// Two runs without a fault: they come to the same end by the same writes.
+    async fn sample(&self) -> Result<Sample<'a>> {
+        let mut runs = Vec::new();
+        for _ in 0..2 {
+            let prepared = self.prepare(LAST_MINUTE + 4).await?;
+            runs.push(prepared);
+        }
+        let mut samples = Vec::new();
+        for Prepared { tenant, since, .. } in &runs {
+            self.stand.quiet(&tenant.ns, 0).await?;
+            // What comes late of before is no part of it.
+            let since = (*since).max(self.stand.faults.count());
+            self.scenario.cause(tenant).await?;
+            if self.scenario == Scenario::Expire {
+                eventually("the end", Duration::from_secs(80), || async {
+                    Ok(self.scenario.happened(tenant).await.ok())
+                })
+                .await?;
+            } else {
+                self.scenario.happened(tenant).await?;
+            }
+            self.stand.quiet(&tenant.ns, since).await?;
+            let calls = self.stand.faults.calls_of(&tenant.ns, since);
+            samples.push((positions(&calls), Picture::of(tenant).await?));
+        }
+        let [(one, end), (two, other)] = samples.as_slice() else {
+            bail!("not two runs");
+        };
+        let is_live = self.scenario.ends_live();
+        ensure!(
+            end.has_children() == is_live,
+            "without a fault it does not end as it should: {end:#?}"
+        );
+        let differences = other.differences(end);
+        ensure!(
+            differences.is_empty(),
+            "two runs without a fault differ: {differences:#?}"
+        );
+        let (one, two, end) = (one.clone(), two.clone(), end.clone());
+        let both: BTreeSet<&Position> = one.iter().filter(|it| two.contains(it)).collect();
+        let all = one.iter().chain(&two);
+        Ok(Sample {
+            runs,
+            sometimes: all.filter(|it| !both.contains(it)).cloned().collect(),
+            positions: one.iter().filter(|it| both.contains(it)).cloned().collect(),
+            end,
+        })
+    }
+
+    /// Runs one case; none where the position was not met.
+    async fn run(&self, case: &Case, prepared: &Prepared<'a>, shot: Shot, end: &Picture) -> Result<bool> {
+        let tenant = &prepared.tenant;
+        let kills = self.stand.faults.kills();
+        self.scenario.cause(tenant).await.context("its cause")?;
+        let limit = self.scenario.limit();
+        let limit = if self.scenario == Scenario::Expire {
+            limit * 4
+        } else {
+            limit
+        };
+        wait_end(tenant, end, limit).await?;
+        if !shot.is_hit() {
+            return Ok(false);
+        }
+        if matches!(case.fault, Fault::Killed(_)) {
+            eventually("the operator to be killed", LIMIT, || async {
+                Ok((self.stand.faults.kills() > kills || self.scenario == Scenario::Expire).then_some(()))
+            })
+            .await?;
+        }
+        Ok(true)
+    }
+}
+
+/// Waits until a tenant looks as it would without a fault.
+async fn wait_end(tenant: &Tenant<'_>, end: &Picture, limit: Duration) -> Result<()> {
+    eventually("the end state of a run without a fault", limit, || async {
+        let differences = Picture::of(tenant).await?.differences(end);
+        ensure!(differences.is_empty(), "{differences:#?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Tries every case of a scenario; what fails is told at the end.
+async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str, Fault)]) -> Result<Tally> {
+    let begun = Instant::now();
+    let trial = Trial {
+        stand,
+        scenario,
+        tenants: AtomicUsize::new(0),
+    };
+    let sample = trial
+        .sample()
+        .await
+        .with_context(|| format!("{} without a fault", scenario.as_str()))?;
+    let told: Vec<String> = sample.positions.iter().map(ToString::to_string).collect();
+    wayleave_e2e::progress(&format!("{}: {} positions: {told:#?}", scenario.as_str(), told.len()));
+    for position in &sample.sometimes {
+        wayleave_e2e::progress(&format!("{}: not in every run: {position}", scenario.as_str()));
+    }
+    let mut tally = Tally {
+        scenarios: 1,
+        ..Tally::default()
+    };
+    let without = |prepared| Tried {
+        case: "without a fault".to_owned(),
+        prepared,
+    };
+    let mut tried: Vec<Tried<'_>> = sample.runs.into_iter().map(without).collect();
+    let mut hit: BTreeSet<Position> = BTreeSet::new();
+    let cases = sample.positions.iter().flat_map(|position| {
+        faults.iter().map(|(name, fault)| Case {
+            position: position.clone(),
+            name,
+            fault: *fault,
+        })
+    });
+    let mut open: Vec<Case> = cases.collect();
+    for _ in 0..TRIES {
+        if open.is_empty() {
+            break;
+        }
+        let first = LAST_MINUTE + i64::try_from(open.len())?;
+        let ends = (0..).map(|number: i64| first + APART * number);
+        // Ends are counted from now, whenever a tenant is made.
+        let now = Instant::now();
+        let prepared: Vec<(Case, Prepared<'_>, Shot)> = futures::stream::iter(open.drain(..).zip(ends))
+            .map(|(case, end)| {
+                let trial = &trial;
+                async move {
+                    let passed = i64::try_from(now.elapsed().as_secs())?;
+                    let prepared = trial.prepare(end - passed).await?;
+                    stand.quiet(&prepared.tenant.ns, 0).await?;
+                    let shot = Shot::arm(stand, &prepared.tenant.ns, &case.position, case.fault);
+                    anyhow::Ok((case, prepared, shot))
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (case, prepared, shot) in prepared {
+            let started = Instant::now();
+            let outcome = trial.run(&case, &prepared, shot, &sample.end).await;
+            wayleave_e2e::progress(&format!("{}: {case}: {:?}", prepared.tenant.ns, started.elapsed()));
+            match outcome {
+                Ok(true) => {
+                    hit.insert(case.position.clone());
+                    tally.faults += 1;
+                }
+                Ok(false) => open.push(case.clone()),
+                Err(error) => {
+                    let line = format!("{} ({}): {case}: {error:#}", scenario.as_str(), prepared.tenant.ns);
+                    wayleave_e2e::progress(&line);
+                    tally.failures.push(line);
+                }
+            }
+            tried.push(Tried {
+                case: case.to_string(),
+                prepared,
+            });
+        }
+    }
+    let unmet = open
+        .iter()
+        .map(|case| format!("{}: {case}: was never met", scenario.as_str()));
+    tally.failures.extend(unmet);
+    tally.positions = hit.len();
+    let failures = look_back(stand, scenario, &tried, &sample.end, &mut tally).await?;
+    tally.failures.extend(failures);
+    wayleave_e2e::progress(&format!(
+        "{}: {} positions, {} faults, {} tokens in {:?}",
+        scenario.as_str(),
+        tally.positions,
+        tally.faults,
+        tally.tokens,
+        begun.elapsed()
+    ));
+    Ok(tally)
+}
+
+/// What must hold of all cases of a scenario when they are over: the end state is still there, no token works but the one that
+/// was delivered last, nothing foreign was touched.
+async fn look_back(
+    stand: &Stand,
+    scenario: Scenario,
+    tried: &[Tried<'_>],
+    end: &Picture,
+    tally: &mut Tally,
+) -> Result<Vec<String>> {
+    stand.operator.wait_ready().await?;
+    let anybody = stand.cp.anonymous().await?;
+    let all = stand.faults.minted();
+    let mut failures = Vec::new();
+    let mut live = Vec::new();
+    for Tried { case, prepared } in tried {
+        let tenant = &prepared.tenant;
+        let looked = async {
+            stand.quiet(&tenant.ns, 0).await?;
+            wait_end(tenant, end, Duration::from_secs(1)).await.context("later")?;
+            bystanders::unchanged(tenant, &prepared.bystanders, scenario.ends_without_namespace()).await?;
+            let mut minted: Vec<_> = all.iter().filter(|it| it.tenant == tenant.ns).cloned().collect();
+            ensure!(!minted.is_empty(), "no token was seen");
+            if scenario.ends_live() {
+                let delivered = tenant.partner(READER).await?.token;
+                let before = minted.len();
+                minted.retain(|it| it.token != delivered);
+                ensure!(
+                    minted.len() + 1 == before,
+                    "what is delivered was not seen to be minted"
+                );
+                let works = tenant.partner(READER).await?.read().await?;
+                ensure!(works == 200, "what is delivered is answered with {works}");
+            }
+            tokens::wait_dead(&anybody, &minted).await?;
+            anyhow::Ok(minted.len())
+        };
+        match looked.await {
+            Ok(tokens) => tally.tokens += tokens,
+            Err(error) => failures.push(format!("{} ({}): {case}: {error:#}", scenario.as_str(), tenant.ns)),
+        }
+        if scenario.ends_live() {
+            live.push(tenant);
+        }
+    }
+    for tenant in &live {
+        tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+    }
+    for tenant in &live {
+        tenant.wait_reason(READER, "Revoked").await?;
+        let minted: Vec<_> = all.iter().filter(|it| it.tenant == tenant.ns).cloned().collect();
+        tokens::wait_dead(&anybody, &minted).await?;
+        tally.tokens += 1;
+    }
+    Ok(failures)
+}
+
+#[tokio::test]
+async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -> Result<()> {
+    let begun = Instant::now();
+    let stand = Stand::start().await?;
+    let chosen = std::env::var("WAYLEAVE_TEST_SCENARIO").unwrap_or_default();
+    let mut total = Tally::default();
+    for scenario in Scenario::ALL {
+        let is_chosen = match chosen.as_str() {
+            "" => is_long() || matches!(scenario, Scenario::Issue | Scenario::Revoke),
+            name => name == scenario.as_str(),
+        };
+        if !is_chosen {
+            continue;
+        }
+        // What was written, and nobody knows: of all single faults the one that leaves most to be found.
+        let faults = if is_long() { &FAULTS[..] } else { &FAULTS[1..2] };
+        let tally = try_scenario(&stand, scenario, faults).await?;
+        total.scenarios += tally.scenarios;
+        total.positions += tally.positions;
+        total.faults += tally.faults;
+        total.tokens += tally.tokens;
+        total.failures.extend(tally.failures);
+    }
+    // No token is in the log, those that nobody got least of all.
+    let logs = stand.operator.logs()?;
+    for minted in stand.faults.minted() {
+        let mut parts = minted.token.split('.').skip(1);
+        ensure!(
+            !parts.any(|part| logs.contains(part)),
+            "a token, or a part of one, is in the log"
+        );
+    }
+    let left = api(&stand.cp.admin().await?, "RoleBinding", "")
+        .list(&Default::default())
+        .await?;
+    let left = left
+        .iter()
+        .filter(|it| kube::ResourceExt::name_any(*it).starts_with("wlg-"))
+        .count();
+    wayleave_e2e::progress(&format!(
+        "tried {} scenarios, {} positions, {} faults; {} tokens were presented; {:?}",
+        total.scenarios,
+        total.positions,
+        total.faults,
+        total.tokens,
+        begun.elapsed()
+    ));
+    // The one that is none of ours.
+    ensure!(left == 1 || !total.failures.is_empty(), "{left} bindings are left");
+    ensure!(
+        total.failures.is_empty(),
+        "{} failures:\n{}",
+        total.failures.len(),
+        total.failures.join("\n")
+    );
+    Ok(())
+}
