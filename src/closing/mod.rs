@@ -188,9 +188,8 @@ impl ClosingLane {
             for (binding, reason) in doomed {
                 // The semaphore is never closed.
                 let Ok(_slot) = self.slots.acquire().await else { return };
-                match apply::remove_child(&self.client, &binding).await {
+                match apply::take_away(&self.client, &self.cache.index, &binding).await {
                     Ok(()) => {
-                        self.cache.index.gone(&binding);
                         self.metrics.closed(reason);
                         let (namespace, name) = key;
                         tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");

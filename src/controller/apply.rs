@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
+use super::index::Index;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
 use crate::api::v1alpha1::{ChildKind, Instant};
 use crate::plan::Child;
@@ -64,6 +65,11 @@ impl Error {
     pub(crate) fn is_gone(&self) -> bool {
         self.status()
             .is_some_and(|status| status.is_not_found() || status.is_conflict())
+    }
+
+    /// The API server said no: nothing was written. After any other error something may have been.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status().is_some_and(|status| (400..500).contains(&status.code))
     }
 
     /// The operator has no right to it.
@@ -143,16 +149,13 @@ where
     .await
 }
 
-/// Takes our finalizer off, and leaves those of others; an object that is gone has none.
+/// Takes our finalizer off, and leaves those of others.
 pub(crate) async fn release<K>(api: &Api<K>, name: &str, version: &str, finalizers: &[String]) -> Result<()>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let others: Vec<String> = finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
-    match set_finalizers(api, name, version, &others).await {
-        Err(error) if error.status().is_some_and(kube::core::Status::is_not_found) => Ok(()),
-        other => other.map(drop),
-    }
+    set_finalizers(api, name, version, &others).await.map(drop)
 }
 
 /// Takes children away, in their order: each is tried, whatever became of those before it.
@@ -164,16 +167,13 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     let (mut binding_left, mut identity_left) = (false, false);
     let mut first = None;
     for child in children {
-        match remove_child(&context.client, child).await {
-            Ok(()) => context.cache.index.gone(child),
-            Err(error) => {
-                match child.kind {
-                    ChildKind::RoleBinding => binding_left = true,
-                    ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
-                    ChildKind::Role | ChildKind::DeliverySecret => {}
-                }
-                first = first.or(Some(error));
+        if let Err(error) = take_away(&context.client, &context.cache.index, child).await {
+            match child.kind {
+                ChildKind::RoleBinding => binding_left = true,
+                ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
+                ChildKind::Role | ChildKind::DeliverySecret => {}
             }
+            first = first.or(Some(error));
         }
     }
     match first {
@@ -183,23 +183,51 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     }
 }
 
-/// Takes one child away, under its UID, until it is gone.
-pub(crate) async fn remove_child(client: &kube::Client, child: &Child) -> Result<()> {
-    let namespace = &child.namespace;
-    let client = client.clone();
+/// Takes one child away, under its UID, until it is gone, and has the index forget it. That somebody else was quicker is not
+/// believed of a child that is still seen: what is wrongly taken for gone would be left for ever.
+pub(crate) async fn take_away(client: &kube::Client, index: &Index, child: &Child) -> Result<()> {
+    let (namespace, all) = (&child.namespace, || client.clone());
+    // Of Secrets metadata alone: a reply that can't be read is logged whole by the client.
     match child.kind {
-        ChildKind::RoleBinding => remove(Api::<RoleBinding>::namespaced(client, namespace), child).await,
-        ChildKind::Role => remove(Api::<Role>::namespaced(client, namespace), child).await,
-        ChildKind::ServiceAccount => remove(Api::<ServiceAccount>::namespaced(client, namespace), child).await,
+        ChildKind::RoleBinding => remove(&Api::<RoleBinding>::namespaced(all(), namespace), index, child).await,
+        ChildKind::Role => remove(&Api::<Role>::namespaced(all(), namespace), index, child).await,
+        ChildKind::ServiceAccount => remove(&Api::<ServiceAccount>::namespaced(all(), namespace), index, child).await,
         ChildKind::Anchor | ChildKind::DeliverySecret => {
-            // Metadata alone: a reply that can't be read is logged whole by the client.
-            remove(Api::<PartialObjectMeta<Secret>>::namespaced(client, namespace), child).await
+            remove(
+                &Api::<PartialObjectMeta<Secret>>::namespaced(all(), namespace),
+                index,
+                child,
+            )
+            .await
         }
     }
 }
 
+async fn remove<K>(api: &Api<K>, index: &Index, child: &Child) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    match delete(api, child).await {
+        // Whose label was taken off is not seen, and may be there all the same.
+        Err(error) if error.is_gone() && (index.holds(child) || child.kind == ChildKind::DeliverySecret) => {
+            let named = ListParams::default().fields(&format!("metadata.name={}", child.name));
+            let what = format!("looking for {} {}/{}", child.kind, child.namespace, child.name);
+            let found = call(what, api.list_metadata(&named)).await?;
+            if found.iter().any(|it| it.uid().as_deref() == Some(child.uid.as_str())) {
+                return Err(Error::Incomplete(
+                    "the API server says that an object is gone, and that it is there",
+                ));
+            }
+        }
+        Err(error) if error.is_gone() => {}
+        other => other?,
+    }
+    index.gone(child);
+    Ok(())
+}
+
 /// Deletes an object under its UID; one that somebody's finalizer keeps alive is freed of it.
-async fn remove<K>(api: Api<K>, child: &Child) -> Result<()>
+async fn delete<K>(api: &Api<K>, child: &Child) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -212,16 +240,10 @@ where
         preconditions: Some(preconditions),
         ..DeleteParams::background()
     };
-    let left = match call(what.clone(), api.delete(&child.name, &params)).await {
-        Err(error) if error.is_gone() => return Ok(()),
-        answer => answer?.left(),
-    };
+    let left = call(what.clone(), api.delete(&child.name, &params)).await?.left();
     if left.is_some_and(|object| !object.finalizers().is_empty()) {
         let patch = json!({"metadata": {"uid": child.uid, "finalizers": null}});
-        match call(what, api.patch(&child.name, &patch_params(), &Patch::Merge(patch))).await {
-            Err(error) if error.is_gone() => {}
-            other => drop(other?),
-        }
+        call(what, api.patch(&child.name, &patch_params(), &Patch::Merge(patch))).await?;
     }
     Ok(())
 }

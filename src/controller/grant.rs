@@ -108,8 +108,14 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
 async fn let_go(context: &Context, grant: &AccessGrant) -> Result<Action> {
     let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let version = grant.resource_version().unwrap_or_default();
-    apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
-    Ok(Action::await_change())
+    match apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await {
+        // Of a grant that is gone nothing comes of another look; one that was only said to be gone must not wait for ever.
+        Err(error) if error.is_gone() => {
+            let uid = grant.uid().unwrap_or_default();
+            Ok(Action::requeue(context.cache.attempts.failed(&uid)))
+        }
+        other => other.map(|()| Action::await_change()),
+    }
 }
 
 /// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.

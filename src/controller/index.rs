@@ -109,6 +109,16 @@ impl Index {
         }
     }
 
+    /// Whether an object is seen now: neither a watch nor we saw it go.
+    pub(crate) fn holds(&self, child: &Child) -> bool {
+        let place = (child.kind, child.namespace.clone(), child.name.clone());
+        let inner = lock(&self.0);
+        inner
+            .entries
+            .get(&place)
+            .is_some_and(|entry| entry.child.uid == child.uid)
+    }
+
     /// We saw it go.
     pub(crate) fn gone(&self, child: &Child) {
         let mut inner = lock(&self.0);

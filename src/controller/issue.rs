@@ -25,7 +25,7 @@ use crate::api::v1alpha1::{
 use crate::domain::verdict::Verdict;
 use crate::domain::{conditions, ownership};
 use crate::plan::children::{Site, binding_content, evidence, role_content};
-use crate::plan::{Child, Issue, Rotate, issued, rotated};
+use crate::plan::{Child, Issue, Minted, Rotate, issued, rotated};
 
 /// A conversation with the API server about one grant: what was made in it goes again when it fails.
 struct Making<'a> {
@@ -73,12 +73,21 @@ pub(crate) async fn issue(
         context,
         made: Vec::new(),
     };
-    match making.all(&grant, &site(&grant), verdict, claim, issue, &notes).await {
-        Ok(grant) => Ok(grant),
+    let minted = match making.all(&grant, &site(&grant), claim, issue, &notes).await {
+        Ok(minted) => minted,
         Err(error) => {
+            making.undo().await?;
+            return Err(error);
+        }
+    };
+    let status = issued(claim, verdict, issue.until, &minted, making.made.clone(), now());
+    match write_status(context, &grant, &status).await {
+        // Without a no, it may have been written: then access is in place, and else what was made is found by the next look.
+        Err(error) if error.is_refusal() => {
             making.undo().await?;
             Err(error)
         }
+        other => other,
     }
 }
 
@@ -87,11 +96,10 @@ impl Making<'_> {
         &mut self,
         grant: &AccessGrant,
         site: &Site<'_>,
-        verdict: &Verdict,
         claim: &AccessGrantStatus,
         issue: &Issue,
         notes: &BTreeMap<String, String>,
-    ) -> Result<AccessGrant> {
+    ) -> Result<Minted> {
         let nothing = String::new;
         let account = site.service_account(notes);
         let account = self
@@ -114,8 +122,7 @@ impl Making<'_> {
             self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
                 .await?;
         }
-        let status = issued(claim, verdict, issue.until, &minted, self.made.clone(), now());
-        write_status(self.context, grant, &status).await
+        Ok(minted)
     }
 
     async fn create<K>(

@@ -16,7 +16,7 @@ const RETRY_SECONDS: u32 = 1;
 
 /// A refusal in the API server's words for this code.
 pub(super) fn refused(call: &Call, code: u16) -> Response {
-    let creates = call.method == axum::http::Method::POST;
+    let creates = call.method == axum::http::Method::POST && call.parts().subresource.is_empty();
     let reason = match code {
         403 => "Forbidden",
         404 => "NotFound",

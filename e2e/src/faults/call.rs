@@ -54,7 +54,11 @@ impl Call {
             made_for,
         };
         let parts = call.parts();
-        let (name, namespace) = (parts.name.to_owned(), parts.namespace.to_owned());
+        let (name, mut namespace) = (parts.name.to_owned(), parts.namespace.to_owned());
+        if namespace.is_empty() {
+            // A question about rights is about somewhere.
+            namespace = text(&body["spec"]["resourceAttributes"]["namespace"]).unwrap_or_default();
+        }
         call.name = if name.is_empty() {
             text(&metadata["name"]).unwrap_or_default()
         } else {

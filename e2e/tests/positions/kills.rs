@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::tenant::{LIMIT, api};
-use wayleave_e2e::{Fault, Moment, Tenant, eventually};
+use wayleave_e2e::{Fault, Moment, eventually};
 
-use crate::bystanders;
+use crate::oracle::{Tally, Tried, look_back, wait_end};
 use crate::picture::Picture;
-use crate::scenario::{Prepared, READER, Scenario};
+use crate::scenario::{Prepared, Scenario};
 use crate::stand::{Stand, is_long};
-use crate::tokens;
 
 /// So many tenants are made ready at once.
 const AT_ONCE: usize = 8;
@@ -122,22 +120,6 @@ impl fmt::Display for Case {
     }
 }
 
-/// A case that was run, in words.
-struct Tried<'a> {
-    case: String,
-    prepared: Prepared<'a>,
-}
-
-/// What a scenario came to.
-#[derive(Default)]
-struct Tally {
-    scenarios: usize,
-    positions: usize,
-    faults: usize,
-    tokens: usize,
-    failures: Vec<String>,
-}
-
 /// One scenario on one stand.
 struct Trial<'a> {
     stand: &'a Stand,
@@ -153,7 +135,7 @@ impl<'a> Trial<'a> {
 
     async fn prepare(&self, ends_in: i64) -> Result<Prepared<'a>> {
         let name = self.name();
-        let prepared = self.scenario.prepare(self.stand, &name, ends_in).await;
+        let prepared = self.scenario.prepare(self.stand.cp, &name, ends_in).await;
         prepared.with_context(|| format!("preparing {name}"))
     }
 
@@ -164,11 +146,13 @@ impl<'a> Trial<'a> {
             let prepared = self.prepare(LAST_MINUTE + 4).await?;
             runs.push(prepared);
         }
-        let mut samples = Vec::new();
-        for Prepared { tenant, since, .. } in &runs {
+        for Prepared { tenant, .. } in &runs {
             self.stand.quiet(&tenant.ns, 0).await?;
-            // What comes late of before is no part of it.
-            let since = (*since).max(self.stand.faults.count());
+        }
+        // What comes late of before is no part of it.
+        let since = self.stand.faults.count();
+        let mut samples = Vec::new();
+        for Prepared { tenant, .. } in &runs {
             self.scenario.cause(tenant).await?;
             if self.scenario == Scenario::Expire {
                 eventually("the end", Duration::from_secs(80), || async {
@@ -231,16 +215,6 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Waits until a tenant looks as it would without a fault.
-async fn wait_end(tenant: &Tenant<'_>, end: &Picture, limit: Duration) -> Result<()> {
-    eventually("the end state of a run without a fault", limit, || async {
-        let differences = Picture::of(tenant).await?.differences(end);
-        ensure!(differences.is_empty(), "{differences:#?}");
-        Ok(Some(()))
-    })
-    .await
-}
-
 /// Tries every case of a scenario; what fails is told at the end.
 async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str, Fault)]) -> Result<Tally> {
     let begun = Instant::now();
@@ -258,10 +232,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
     for position in &sample.sometimes {
         wayleave_e2e::progress(&format!("{}: not in every run: {position}", scenario.as_str()));
     }
-    let mut tally = Tally {
-        scenarios: 1,
-        ..Tally::default()
-    };
+    let mut tally = Tally::of_scenario();
     let without = |prepared| Tried {
         case: "without a fault".to_owned(),
         prepared,
@@ -310,8 +281,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
                 Ok(false) => open.push(case.clone()),
                 Err(error) => {
                     let line = format!("{} ({}): {case}: {error:#}", scenario.as_str(), prepared.tenant.ns);
-                    wayleave_e2e::progress(&line);
-                    tally.failures.push(line);
+                    tally.fail(line);
                 }
             }
             tried.push(Tried {
@@ -320,13 +290,11 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
             });
         }
     }
-    let unmet = open
-        .iter()
-        .map(|case| format!("{}: {case}: was never met", scenario.as_str()));
-    tally.failures.extend(unmet);
+    for case in &open {
+        tally.fail(format!("{}: {case}: was never met", scenario.as_str()));
+    }
     tally.positions = hit.len();
-    let failures = look_back(stand, scenario, &tried, &sample.end, &mut tally).await?;
-    tally.failures.extend(failures);
+    look_back(stand, scenario, &tried, &sample.end, &mut tally).await?;
     wayleave_e2e::progress(&format!(
         "{}: {} positions, {} faults, {} tokens in {:?}",
         scenario.as_str(),
@@ -336,62 +304,6 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
         begun.elapsed()
     ));
     Ok(tally)
-}
-
-/// What must hold of all cases of a scenario when they are over: the end state is still there, no token works but the one that
-/// was delivered last, nothing foreign was touched.
-async fn look_back(
-    stand: &Stand,
-    scenario: Scenario,
-    tried: &[Tried<'_>],
-    end: &Picture,
-    tally: &mut Tally,
-) -> Result<Vec<String>> {
-    stand.operator.wait_ready().await?;
-    let anybody = stand.cp.anonymous().await?;
-    let all = stand.faults.minted();
-    let mut failures = Vec::new();
-    let mut live = Vec::new();
-    for Tried { case, prepared } in tried {
-        let tenant = &prepared.tenant;
-        let looked = async {
-            stand.quiet(&tenant.ns, 0).await?;
-            wait_end(tenant, end, Duration::from_secs(1)).await.context("later")?;
-            bystanders::unchanged(tenant, &prepared.bystanders, scenario.ends_without_namespace()).await?;
-            let mut minted: Vec<_> = all.iter().filter(|it| it.tenant == tenant.ns).cloned().collect();
-            ensure!(!minted.is_empty(), "no token was seen");
-            if scenario.ends_live() {
-                let delivered = tenant.partner(READER).await?.token;
-                let before = minted.len();
-                minted.retain(|it| it.token != delivered);
-                ensure!(
-                    minted.len() + 1 == before,
-                    "what is delivered was not seen to be minted"
-                );
-                let works = tenant.partner(READER).await?.read().await?;
-                ensure!(works == 200, "what is delivered is answered with {works}");
-            }
-            tokens::wait_dead(&anybody, &minted).await?;
-            anyhow::Ok(minted.len())
-        };
-        match looked.await {
-            Ok(tokens) => tally.tokens += tokens,
-            Err(error) => failures.push(format!("{} ({}): {case}: {error:#}", scenario.as_str(), tenant.ns)),
-        }
-        if scenario.ends_live() {
-            live.push(tenant);
-        }
-    }
-    for tenant in &live {
-        tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    }
-    for tenant in &live {
-        tenant.wait_reason(READER, "Revoked").await?;
-        let minted: Vec<_> = all.iter().filter(|it| it.tenant == tenant.ns).cloned().collect();
-        tokens::wait_dead(&anybody, &minted).await?;
-        tally.tokens += 1;
-    }
-    Ok(failures)
 }
 
 #[tokio::test]
@@ -410,12 +322,10 @@ async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -
         }
         // What was written, and nobody knows: of all single faults the one that leaves most to be found.
         let faults = if is_long() { &FAULTS[..] } else { &FAULTS[1..2] };
-        let tally = try_scenario(&stand, scenario, faults).await?;
-        total.scenarios += tally.scenarios;
-        total.positions += tally.positions;
-        total.faults += tally.faults;
-        total.tokens += tally.tokens;
-        total.failures.extend(tally.failures);
+        match try_scenario(&stand, scenario, faults).await {
+            Ok(tally) => total.add(tally),
+            Err(error) => total.fail(format!("{}: {error:#}", scenario.as_str())),
+        }
     }
     // No token is in the log, those that nobody got least of all.
     let logs = stand.operator.logs()?;
@@ -442,12 +352,7 @@ async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -
         begun.elapsed()
     ));
     // The one that is none of ours.
-    ensure!(left == 1 || !total.failures.is_empty(), "{left} bindings are left");
-    ensure!(
-        total.failures.is_empty(),
-        "{} failures:\n{}",
-        total.failures.len(),
-        total.failures.join("\n")
-    );
-    Ok(())
+    let outcome = total.outcome();
+    ensure!(left == 1 || outcome.is_err(), "{left} bindings are left");
+    outcome
 }

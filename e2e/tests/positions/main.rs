@@ -8,7 +8,9 @@
 )]
 
 mod bystanders;
+mod codes;
 mod kills;
+mod oracle;
 mod picture;
 mod scenario;
 mod stand;

@@ -5,12 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DeleteParams;
 use serde_json::json;
-use wayleave_e2e::Tenant;
-use wayleave_e2e::eventually;
 use wayleave_e2e::tenant::{LIMIT, api, in_seconds, text};
+use wayleave_e2e::{ControlPlane, Tenant, eventually};
 
 use crate::bystanders::{self, Bystander};
-use crate::stand::Stand;
 
 /// The grant of every tenant.
 pub const READER: &str = "reader";
@@ -20,6 +18,8 @@ pub const READER: &str = "reader";
 pub enum Scenario {
     /// A grant is asked for, approved and issued.
     Issue,
+    /// The same of a grant that waits for its approval.
+    Approve,
     /// Another credential is asked for.
     Rotate,
     /// The end comes.
@@ -38,11 +38,10 @@ pub enum Scenario {
 pub struct Prepared<'a> {
     pub tenant: Tenant<'a>,
     pub bystanders: Vec<Bystander>,
-    /// How many calls there were when everything of before was over.
-    pub since: usize,
 }
 
 impl Scenario {
+    /// Those whose every write is tried.
     pub const ALL: [Self; 7] = [
         Self::Issue,
         Self::Rotate,
@@ -57,6 +56,7 @@ impl Scenario {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issue => "issue",
+            Self::Approve => "approve",
             Self::Rotate => "rotate",
             Self::Expire => "expire",
             Self::Revoke => "revoke",
@@ -68,7 +68,7 @@ impl Scenario {
 
     /// Whether a credential works at the end.
     pub fn ends_live(self) -> bool {
-        matches!(self, Self::Issue | Self::Rotate)
+        matches!(self, Self::Issue | Self::Approve | Self::Rotate)
     }
 
     /// Whether the tenant's namespace is gone at the end.
@@ -77,10 +77,13 @@ impl Scenario {
     }
 
     /// A tenant with what is there before; a grant that ends by itself does so after these seconds.
-    pub async fn prepare<'a>(self, stand: &Stand, ns: &str, ends_in: i64) -> Result<Prepared<'a>> {
-        let tenant = Tenant::new(stand.cp, ns).await?;
+    pub async fn prepare<'a>(self, cp: &'a ControlPlane, ns: &str, ends_in: i64) -> Result<Prepared<'a>> {
+        let tenant = Tenant::new(cp, ns).await?;
         wait_held(&tenant).await?;
-        if self != Self::Issue {
+        if self == Self::Approve {
+            tenant.grant(READER, json!({})).await?;
+            tenant.wait_reason(READER, "AwaitingApproval").await?;
+        } else if self != Self::Issue {
             let more = match self {
                 Self::Expire => json!({"expiresAt": in_seconds(ends_in)}),
                 _ => json!({}),
@@ -90,12 +93,7 @@ impl Scenario {
         }
         let uid = bystanders::uid_of_grant(&tenant).await?;
         let bystanders = bystanders::around(&tenant, &uid).await?;
-        let since = stand.faults.count();
-        Ok(Prepared {
-            tenant,
-            bystanders,
-            since,
-        })
+        Ok(Prepared { tenant, bystanders })
     }
 
     /// Makes it happen; returns when the cause is there, or for an end that comes by itself, at once.
@@ -105,6 +103,7 @@ impl Scenario {
                 tenant.grant(READER, json!({})).await?;
                 tenant.approve(READER, json!({})).await?;
             }
+            Self::Approve => drop(tenant.approve(READER, json!({})).await?),
             Self::Rotate => {
                 let ask = json!({"metadata": {"annotations": {"wayleave.dev/rotateRequestedAt": "now"}}});
                 tenant
@@ -139,7 +138,7 @@ impl Scenario {
     /// Waits until it has happened, as far as the grant says.
     pub async fn happened(self, tenant: &Tenant<'_>) -> Result<()> {
         let reason = match self {
-            Self::Issue => "Issued",
+            Self::Issue | Self::Approve => "Issued",
             Self::Rotate => return wait_rotated(tenant).await,
             Self::Expire => "Expired",
             Self::Revoke => "Revoked",

@@ -67,13 +67,9 @@ impl Stand {
     pub async fn quiet(&self, tenant: &str, since: usize) -> Result<()> {
         eventually(&format!("{tenant} to come to rest"), LIMIT, || async {
             let calls = self.faults.calls_of(tenant, since);
-            let last = calls
-                .iter()
-                .filter(|(_, call)| !call.is_watch())
-                .map(|(at, _)| at.elapsed())
-                .min();
-            let last = last.unwrap_or_default();
-            ensure!(last >= QUIET, "the last call was {last:?} ago");
+            let calls = calls.iter().filter(|(_, call)| !call.is_watch());
+            let last = calls.map(|(at, _)| at.elapsed()).min();
+            ensure!(last.is_none_or(|last| last >= QUIET), "the last call was {last:?} ago");
             Ok(Some(()))
         })
         .await
