@@ -18,7 +18,8 @@
 //!
 //! Environment: `KUBERNETES_VERSION`, `WAYLEAVE_CACHE` and `KUBEBUILDER_ASSETS` choose the programs (see
 //! `controlplane/build.sh`), `WAYLEAVE_KEEP=1` keeps the working directories, `WAYLEAVE_BIN` names the operator's
-//! program, and `WAYLEAVE_E2E_KUBECONFIG` uses a cluster that runs already.
+//! program, `WAYLEAVE_E2E_KUBECONFIG` uses a cluster that runs already, and `WAYLEAVE_TEST_LONG=1` has tests try everything where
+//! they would try a selection.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,

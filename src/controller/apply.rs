@@ -44,6 +44,9 @@ pub(crate) enum Error {
     /// Access could not be taken away.
     #[error("access could not be taken away, and may still work: {0}")]
     NotClosed(Box<Self>),
+    /// The API server says that an object is gone, and that it is there.
+    #[error("{0} is said to be gone, and is there")]
+    StillThere(String),
     /// What is needed to go on is missing.
     #[error("{0}")]
     Incomplete(&'static str),
@@ -211,12 +214,10 @@ where
         // Whose label was taken off is not seen, and may be there all the same.
         Err(error) if error.is_gone() && (index.holds(child) || child.kind == ChildKind::DeliverySecret) => {
             let named = ListParams::default().fields(&format!("metadata.name={}", child.name));
-            let what = format!("looking for {} {}/{}", child.kind, child.namespace, child.name);
-            let found = call(what, api.list_metadata(&named)).await?;
+            let what = format!("{} {}/{}", child.kind, child.namespace, child.name);
+            let found = call(format!("looking for {what}"), api.list_metadata(&named)).await?;
             if found.iter().any(|it| it.uid().as_deref() == Some(child.uid.as_str())) {
-                return Err(Error::Incomplete(
-                    "the API server says that an object is gone, and that it is there",
-                ));
+                return Err(Error::StillThere(what));
             }
         }
         Err(error) if error.is_gone() => {}

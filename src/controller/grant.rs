@@ -51,6 +51,11 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
     if !context.is_leader() {
         return Ok(Action::requeue(NOT_LEADING));
     }
+    if judgement.plan.step == Step::Rest && !context.probe.seen().tried {
+        // Whether anything may be issued is not known yet: what must end ends, and all else is said after the first proof,
+        // which looks at every grant again. A new process would take its words back a moment later.
+        return unanswered.map(|()| Action::await_change());
+    }
     let done = act(context, &world, &judgement).await;
     decision::settle(context, &world.grant, &world.decisions(), &judgement.verdict).await;
     unanswered.and(done)
@@ -145,6 +150,10 @@ async fn refused(context: &Context, world: &World, judgement: &Judgement, error:
         // The credential in use goes on working.
         return Err(error);
     }
+    // What was made and taken away again on the way tells of itself: that must not begin the next attempt.
+    let uid = world.grant.uid().unwrap_or_default();
+    context.cache.attempts.at_issuing(&uid);
+    context.cache.attempts.failed(&uid);
     // The claim was written since the world was looked at.
     let grant = newest_of(context, &world.grant).await?;
     report(context, &grant, verdict, reason, &error).await;

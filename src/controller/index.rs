@@ -25,6 +25,8 @@ struct Inner {
     of_grant: HashMap<String, HashSet<Place>>,
     /// UIDs that we saw go: a watch that lags may still tell of them.
     gone: HashSet<String>,
+    /// UIDs of what no watch tells of, and is not there.
+    gone_unseen: HashSet<String>,
     stamp: u64,
     known: HashSet<String>,
 }
@@ -130,7 +132,19 @@ impl Index {
         {
             inner.take(&key);
             inner.gone.insert(child.uid.clone());
+        } else {
+            inner.gone_unseen.insert(child.uid.clone());
         }
+    }
+
+    /// We saw go what no watch tells of: it need not be looked for again.
+    pub(crate) fn is_gone_unseen(&self, uid: &str) -> bool {
+        lock(&self.0).gone_unseen.contains(uid)
+    }
+
+    /// Forgets what only saves calls.
+    pub(crate) fn forget_gone_unseen(&self) {
+        lock(&self.0).gone_unseen.clear();
     }
 
     /// Every object of a grant: by reserved name or as its delivery Secret, and by recorded UID or our annotation. Delivery

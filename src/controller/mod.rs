@@ -107,6 +107,7 @@ impl Context {
         let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
         self.grants_written.retain(&grants);
         self.cache.attempts.retain(&grants);
+        self.cache.index.forget_gone_unseen();
         let decisions = uids(
             self.cache
                 .decisions

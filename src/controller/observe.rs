@@ -183,7 +183,7 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .into_iter()
         .filter(|child| child.kind == ChildKind::DeliverySecret);
     let unseen = recorded
-        .filter(|child| delivery_known && !seen.contains(&child.uid))
+        .filter(|child| delivery_known && !seen.contains(&child.uid) && !cache.index.is_gone_unseen(&child.uid))
         .map(Child::from);
     Observed {
         children,

@@ -151,7 +151,8 @@ impl Call {
             }
             Some(_) => String::new(),
             // Names of decisions end in a number.
-            None if self.name.is_empty() || parts.namespace.is_empty() => String::new(),
+            // Names of events are made up.
+            None if self.name.is_empty() || parts.namespace.is_empty() || resource == "events" => String::new(),
             None => format!(
                 " {}",
                 self.name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-')

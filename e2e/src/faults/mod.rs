@@ -4,7 +4,7 @@
 mod answer;
 mod call;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +74,8 @@ struct Broken {
     next: AtomicU64,
     faults: Mutex<Vec<(u64, Chosen, Fault)>>,
     met: AtomicU64,
-    done: AtomicU64,
+    /// The faults whose callers are dead by now.
+    killed: Mutex<HashSet<u64>>,
     calls: Mutex<Vec<(Instant, Call)>>,
     /// The namespace of each grant that something was made for, by the grant's part of reserved names.
     tenants: Mutex<HashMap<String, String>>,
@@ -102,6 +103,13 @@ pub struct Lasting {
     number: u64,
 }
 
+impl Lasting {
+    /// Whether the caller is dead that was to be killed.
+    pub fn has_killed(&self) -> bool {
+        lock(&self.broken.killed).contains(&self.number)
+    }
+}
+
 impl Drop for Lasting {
     fn drop(&mut self) {
         lock(&self.broken.faults).retain(|(number, ..)| *number != self.number);
@@ -113,11 +121,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Broken {
-    fn fault(&self, call: &Call) -> Option<Fault> {
+    /// The fault that a call meets, and its number.
+    fn fault(&self, call: &Call) -> Option<(u64, Fault)> {
         let met = lock(&self.faults)
             .iter()
             .find(|(_, chosen, _)| chosen(call))
-            .map(|(.., fault)| *fault);
+            .map(|(number, _, fault)| (*number, *fault));
         if met.is_some() {
             self.met.fetch_add(1, Ordering::Relaxed);
         }
@@ -155,22 +164,22 @@ impl Broken {
     }
 
     /// Kills whoever calls. Blocks until it is dead.
-    fn kill(&self) {
+    fn kill(&self, number: u64) {
         let killer = lock(&self.killer).clone();
         if let Some(killer) = killer {
             killer();
+            lock(&self.killed).insert(number);
         }
-        self.done.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Kills when it is dropped.
-struct KillsLater(Arc<Broken>);
+struct KillsLater(Arc<Broken>, u64);
 
 impl Drop for KillsLater {
     fn drop(&mut self) {
-        let broken = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || broken.kill());
+        let (broken, number) = (Arc::clone(&self.0), self.1);
+        tokio::task::spawn_blocking(move || broken.kill(number));
     }
 }
 
@@ -224,11 +233,6 @@ impl Faults {
         self.broken.met.load(Ordering::Relaxed)
     }
 
-    /// How many times a caller was killed so far.
-    pub fn kills(&self) -> u64 {
-        self.broken.done.load(Ordering::Relaxed)
-    }
-
     /// How many calls there were so far.
     pub fn count(&self) -> usize {
         lock(&self.broken.calls).len()
@@ -266,12 +270,13 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Reques
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let body = axum::body::to_bytes(body, LARGEST).await.context("reading a request")?;
     let call = broken.note(Call::new(head.method.clone(), path, &body));
-    let fault = broken.fault(&call);
+    let (number, fault) = broken.fault(&call).unzip();
+    let number = number.unwrap_or_default();
     match fault {
         Some(Fault::Refused(code)) => return Ok(refused(&call, code)),
         Some(Fault::Hangs) => std::future::pending().await,
         Some(Fault::Killed(Moment::Before)) => {
-            kill(broken).await?;
+            kill(broken, number).await?;
             return Ok(lost());
         }
         _ => {}
@@ -295,18 +300,18 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Reques
         Some(Fault::AnswerLost) => lost(),
         Some(Fault::DateAhead(seconds)) => dated(answer, seconds),
         Some(Fault::Killed(Moment::Between)) => {
-            kill(broken).await?;
+            kill(broken, number).await?;
             lost()
         }
-        Some(Fault::Killed(Moment::After)) => guarded(answer, KillsLater(Arc::clone(broken))),
+        Some(Fault::Killed(Moment::After)) => guarded(answer, KillsLater(Arc::clone(broken), number)),
         _ => answer,
     })
 }
 
 /// Kills whoever calls, also where its end ends this call.
-async fn kill(broken: &Arc<Broken>) -> Result<()> {
+async fn kill(broken: &Arc<Broken>, number: u64) -> Result<()> {
     let broken = Arc::clone(broken);
-    tokio::task::spawn_blocking(move || broken.kill())
+    tokio::task::spawn_blocking(move || broken.kill(number))
         .await
         .context("killing the caller")
 }

@@ -67,7 +67,7 @@ fn positions(calls: &[(Instant, Call)]) -> Vec<Position> {
 /// A fault that is met once.
 struct Shot {
     hit: Arc<AtomicBool>,
-    _lasting: Lasting,
+    lasting: Lasting,
 }
 
 impl Shot {
@@ -89,7 +89,7 @@ impl Shot {
             }
             is_it
         });
-        Self { hit, _lasting: lasting }
+        Self { hit, lasting }
     }
 
     fn is_hit(&self) -> bool {
@@ -190,24 +190,18 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// Runs one case; none where the position was not met.
-    async fn run(&self, case: &Case, prepared: &Prepared<'a>, shot: Shot, end: &Picture) -> Result<bool> {
+    /// Runs one case; false where the position was not met.
+    async fn run(&self, case: &Case, prepared: &Prepared<'a>, armed: Option<Shot>, end: &Picture) -> Result<bool> {
         let tenant = &prepared.tenant;
-        let kills = self.stand.faults.kills();
+        let shot = armed.unwrap_or_else(|| Shot::arm(self.stand, &tenant.ns, &case.position, case.fault));
         self.scenario.cause(tenant).await.context("its cause")?;
-        let limit = self.scenario.limit();
-        let limit = if self.scenario == Scenario::Expire {
-            limit * 4
-        } else {
-            limit
-        };
-        wait_end(tenant, end, limit).await?;
+        wait_end(tenant, end, self.scenario.limit()).await?;
         if !shot.is_hit() {
             return Ok(false);
         }
         if matches!(case.fault, Fault::Killed(_)) {
             eventually("the operator to be killed", LIMIT, || async {
-                Ok((self.stand.faults.kills() > kills || self.scenario == Scenario::Expire).then_some(()))
+                Ok(shot.lasting.has_killed().then_some(()))
             })
             .await?;
         }
@@ -255,14 +249,16 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
         let ends = (0..).map(|number: i64| first + APART * number);
         // Ends are counted from now, whenever a tenant is made.
         let now = Instant::now();
-        let prepared: Vec<(Case, Prepared<'_>, Shot)> = futures::stream::iter(open.drain(..).zip(ends))
+        let prepared: Vec<(Case, Prepared<'_>, Option<Shot>)> = futures::stream::iter(open.drain(..).zip(ends))
             .map(|(case, end)| {
                 let trial = &trial;
                 async move {
                     let passed = i64::try_from(now.elapsed().as_secs())?;
                     let prepared = trial.prepare(end - passed).await?;
                     stand.quiet(&prepared.tenant.ns, 0).await?;
-                    let shot = Shot::arm(stand, &prepared.tenant.ns, &case.position, case.fault);
+                    // An end that comes by itself does not wait to be broken.
+                    let comes = scenario == Scenario::Expire;
+                    let shot = comes.then(|| Shot::arm(stand, &prepared.tenant.ns, &case.position, case.fault));
                     anyhow::Ok((case, prepared, shot))
                 }
             })

@@ -14,4 +14,5 @@ mod oracle;
 mod picture;
 mod scenario;
 mod stand;
+mod starts;
 mod tokens;

@@ -131,6 +131,8 @@ impl Scenario {
     pub fn limit(self) -> Duration {
         match self {
             Self::NamespaceDeleted => LIMIT * 2,
+            // It is waited for first, behind those that come before it.
+            Self::Expire => LIMIT * 10,
             _ => LIMIT,
         }
     }
