@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_is_not_seen_and_what_nobody_saw_is_looked_for_once() {
+        let index = Index::default();
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        let child = |uid: &str| Child {
+            kind: ChildKind::DeliverySecret,
+            namespace: "payments".to_owned(),
+            name: "reader-credential".to_owned(),
+            uid: uid.to_owned(),
+            content: String::new(),
+            foreign_writer: None,
+        };
+        assert!(index.holds(&child("a")) && !index.holds(&child("another")));
+        index.gone(&child("a"));
+        assert!(!index.holds(&child("a")) && !index.is_gone_unseen("a"));
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        assert!(!index.holds(&child("a")), "a watch that lags brings nothing back");
+        index.gone(&child("unlabelled"));
+        assert!(index.is_gone_unseen("unlabelled"));
+        index.forget_gone_unseen();
+        assert!(!index.is_gone_unseen("unlabelled"));
+    }
+
+    #[test]
     fn other_kinds_are_ours_by_their_reserved_name_only() {
         let index = Index::default();
         seen(&index, ChildKind::RoleBinding, "copy", "a");
