@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after a closing that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause where each attempt takes two calls.
-const STILL_THERE: Duration = Duration::from_secs(10);
+const STILL_THERE: Duration = Duration::from_secs(15);
 /// The longest pause where the operator may not close.
 const NO_RIGHTS: Duration = Duration::from_mins(1);
 /// So many grants are closed at once.

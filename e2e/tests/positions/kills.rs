@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::tenant::{LIMIT, api};
@@ -19,8 +19,10 @@ use crate::stand::{Stand, is_long};
 
 /// So many tenants are made ready at once.
 const AT_ONCE: usize = 8;
+/// So many runs without a fault show what every run writes.
+const RUNS: usize = 3;
 /// A position that is not there in every run gets so many tries.
-const TRIES: usize = 3;
+const TRIES: usize = 6;
 /// An end that comes by itself comes so long after the one before, in seconds.
 const APART: i64 = 3;
 /// Nothing is issued in the last minute of a grant; in seconds.
@@ -139,10 +141,10 @@ impl<'a> Trial<'a> {
         prepared.with_context(|| format!("preparing {name}"))
     }
 
-    /// Two runs without a fault: they come to the same end by the same writes.
+    /// Runs without a fault: they come to the same end by the same writes.
     async fn sample(&self) -> Result<Sample<'a>> {
         let mut runs = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..RUNS {
             let prepared = self.prepare(LAST_MINUTE + 4).await?;
             runs.push(prepared);
         }
@@ -166,26 +168,28 @@ impl<'a> Trial<'a> {
             let calls = self.stand.faults.calls_of(&tenant.ns, since);
             samples.push((positions(&calls), Picture::of(tenant).await?));
         }
-        let [(one, end), (two, other)] = samples.as_slice() else {
-            bail!("not two runs");
-        };
+        let mut samples = samples.into_iter();
+        let (one, end) = samples.next().context("no run")?;
         let is_live = self.scenario.ends_live();
         ensure!(
             end.has_children() == is_live,
             "without a fault it does not end as it should: {end:#?}"
         );
-        let differences = other.differences(end);
-        ensure!(
-            differences.is_empty(),
-            "two runs without a fault differ: {differences:#?}"
-        );
-        let (one, two, end) = (one.clone(), two.clone(), end.clone());
-        let both: BTreeSet<&Position> = one.iter().filter(|it| two.contains(it)).collect();
-        let all = one.iter().chain(&two);
+        let (mut always, mut all) = (one.clone(), BTreeSet::from_iter(one));
+        for (positions, other) in samples {
+            let differences = other.differences(&end);
+            ensure!(
+                differences.is_empty(),
+                "two runs without a fault differ: {differences:#?}"
+            );
+            always.retain(|position| positions.contains(position));
+            all.extend(positions);
+        }
+        all.retain(|position| !always.contains(position));
         Ok(Sample {
             runs,
-            sometimes: all.filter(|it| !both.contains(it)).cloned().collect(),
-            positions: one.iter().filter(|it| both.contains(it)).cloned().collect(),
+            sometimes: all,
+            positions: always,
             end,
         })
     }
