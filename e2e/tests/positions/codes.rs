@@ -14,7 +14,7 @@ use wayleave_e2e::faults::Lasting;
 use wayleave_e2e::tenant::LIMIT;
 use wayleave_e2e::{Fault, eventually};
 
-use crate::oracle::{Tally, Tried, look_back, wait_end};
+use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
 use crate::picture::Picture;
 use crate::scenario::{Prepared, READER, Scenario};
 use crate::stand::{Stand, is_long};
@@ -80,8 +80,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MOST_CALLS: usize = 20;
 /// What is refused for good is tried again after a minute.
 const AGAIN: Duration = Duration::from_secs(90);
-/// So many tenants at once.
-const AT_ONCE: usize = 8;
 
 /// A part of a life, a call of it, and its answer.
 #[derive(Clone)]
@@ -233,13 +231,18 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
             .find(|sample| sample.scenario == scenario)
             .map(|it| &it.end)
     };
-    for (pair, met, prepared) in &tried {
+    let looks = futures::stream::iter(&tried).map(|(pair, met, prepared)| async {
         let end = end_of(pair.scenario).context("no sample")?;
-        let left = AGAIN.saturating_sub(mended.elapsed()).max(Duration::from_secs(2));
-        let met = met.load(Ordering::SeqCst);
-        match wait_end(&prepared.tenant, end, left).await {
-            Ok(()) if met > 0 => tally.faults += 1,
-            Ok(()) => tally.fail(format!("{pair}: was never met")),
+        // At least one whole look.
+        let left = AGAIN.saturating_sub(mended.elapsed()).max(LIMIT);
+        wait_end(&prepared.tenant, end, left).await?;
+        ensure!(met.load(Ordering::SeqCst) > 0, "was never met");
+        anyhow::Ok(())
+    });
+    let looks: Vec<Result<()>> = looks.buffered(AT_ONCE).collect().await;
+    for ((pair, _, prepared), looked) in tried.iter().zip(looks) {
+        match looked {
+            Ok(()) => tally.faults += 1,
             Err(error) => tally.fail(format!("{pair} ({}): {error:#}", prepared.tenant.ns)),
         }
     }

@@ -12,13 +12,11 @@ use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::tenant::{LIMIT, api};
 use wayleave_e2e::{Fault, Moment, eventually};
 
-use crate::oracle::{Tally, Tried, look_back, wait_end};
+use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
 use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
 use crate::stand::{Stand, is_long};
 
-/// So many tenants are made ready at once.
-const AT_ONCE: usize = 8;
 /// So many runs without a fault show what every run writes.
 const RUNS: usize = 3;
 /// A position that is not there in every run gets so many tries.
