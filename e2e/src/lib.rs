@@ -10,7 +10,7 @@
 //! | [`mod@install`] | the charts, as a platform team would install them |
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`demo`] | the story that `make demo` plays |
-//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server |
+//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server, or kills it at one |
 //! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
@@ -18,7 +18,8 @@
 //!
 //! Environment: `KUBERNETES_VERSION`, `WAYLEAVE_CACHE` and `KUBEBUILDER_ASSETS` choose the programs (see
 //! `controlplane/build.sh`), `WAYLEAVE_KEEP=1` keeps the working directories, `WAYLEAVE_BIN` names the operator's
-//! program, and `WAYLEAVE_E2E_KUBECONFIG` uses a cluster that runs already.
+//! program, `WAYLEAVE_E2E_KUBECONFIG` uses a cluster that runs already, and `WAYLEAVE_TEST_LONG=1` has tests try everything where
+//! they would try a selection.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -47,7 +48,7 @@ pub mod workdir;
 pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Part};
 pub use eventually::eventually;
-pub use faults::{Fault, Faults};
+pub use faults::{Fault, Faults, Moment};
 pub use install::{InstallOptions, install, install_with};
 
 pub use operator::{Operator, OperatorOptions};

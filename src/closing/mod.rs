@@ -32,6 +32,8 @@ const YIELD: Duration = Duration::from_millis(150);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after a closing that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause where each attempt takes two calls.
+const STILL_THERE: Duration = Duration::from_secs(15);
 /// The longest pause where the operator may not close.
 const NO_RIGHTS: Duration = Duration::from_mins(1);
 /// So many grants are closed at once.
@@ -189,9 +191,8 @@ impl ClosingLane {
             for (binding, reason) in doomed {
                 // The semaphore is never closed.
                 let Ok(_slot) = self.slots.acquire().await else { return };
-                match apply::remove_child(&self.client, &binding).await {
+                match apply::take_away(&self.client, &self.cache.index, &binding).await {
                     Ok(()) => {
-                        self.cache.index.gone(&binding);
                         self.metrics.closed(reason);
                         let (namespace, name) = key;
                         tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
@@ -206,7 +207,11 @@ impl ClosingLane {
             self.metrics.closing_failed();
             tracing::error!(namespace = key.0, name = key.1, %error, "access could not be closed, and may still work");
             // Without rights there nothing but another enrolment helps; the identity goes all the same.
-            let longest = if error.is_forbidden() { NO_RIGHTS } else { LONGEST_PAUSE };
+            let longest = match &error {
+                apply::Error::StillThere(_) => STILL_THERE,
+                error if error.is_forbidden() => NO_RIGHTS,
+                _ => LONGEST_PAUSE,
+            };
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }

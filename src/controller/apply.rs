@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
+use super::index::Index;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
 use crate::api::v1alpha1::{ChildKind, Instant};
 use crate::domain::names::is_static_access;
@@ -47,6 +48,9 @@ pub(crate) enum Error {
     /// The same of a static credential: of what was made nothing is left but bindings, in the grant's own namespace.
     #[error("access could not be taken away, and may still work: {0}")]
     StaticNotClosed(Box<Self>),
+    /// The API server says that an object is gone, and that it is there.
+    #[error("{0} is said to be gone, and is there")]
+    StillThere(String),
     /// What is needed to go on is missing.
     #[error("{0}")]
     Incomplete(&'static str),
@@ -73,6 +77,17 @@ impl Error {
     /// Nothing of that name, or no such kind, is there. Of a kind that is gone no more is said than the code.
     pub(crate) fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// The kind is not served: of such nothing but the code is said.
+    pub(crate) fn is_not_served(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == 404 && !status.is_not_found())
+    }
+
+    /// The API server said no: nothing was written. After any other error something may have been.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.status().is_some_and(|status| (400..500).contains(&status.code))
     }
 
     /// The operator has no right to it.
@@ -155,14 +170,16 @@ where
     .await
 }
 
-/// Takes our finalizer off, and leaves those of others; an object that is gone has none.
+/// Takes our finalizer off, and leaves those of others.
 pub(crate) async fn release<K>(api: &Api<K>, name: &str, version: &str, finalizers: &[String]) -> Result<()>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let others: Vec<String> = finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
     match set_finalizers(api, name, version, &others).await {
-        Err(error) if error.is_not_found() => Ok(()),
+        // Of a kind that is not served nothing is left. That one object is gone is not believed: it is looked at again while it is
+        // seen.
+        Err(error) if error.is_not_served() => Ok(()),
         other => other.map(drop),
     }
 }
@@ -176,19 +193,16 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     let (mut binding_left, mut static_left, mut identity_left) = (false, false, false);
     let mut first = None;
     for child in children {
-        match remove_child(&context.client, child).await {
-            Ok(()) => context.cache.index.gone(child),
-            Err(error) => {
-                match child.kind {
-                    ChildKind::RoleBinding => {
-                        binding_left = true;
-                        static_left |= is_static_access(&child.name);
-                    }
-                    ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
-                    ChildKind::Role | ChildKind::DeliverySecret => {}
+        if let Err(error) = take_away(&context.client, &context.cache.index, child).await {
+            match child.kind {
+                ChildKind::RoleBinding => {
+                    binding_left = true;
+                    static_left |= is_static_access(&child.name);
                 }
-                first = first.or(Some(error));
+                ChildKind::Anchor | ChildKind::ServiceAccount => identity_left = true,
+                ChildKind::Role | ChildKind::DeliverySecret => {}
             }
+            first = first.or(Some(error));
         }
     }
     match first {
@@ -199,23 +213,49 @@ pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
     }
 }
 
-/// Takes one child away, under its UID, until it is gone.
-pub(crate) async fn remove_child(client: &kube::Client, child: &Child) -> Result<()> {
-    let namespace = &child.namespace;
-    let client = client.clone();
+/// Takes one child away, under its UID, until it is gone, and has the index forget it. That somebody else was quicker is not
+/// believed of a child that is still seen: what is wrongly taken for gone would be left for ever.
+pub(crate) async fn take_away(client: &kube::Client, index: &Index, child: &Child) -> Result<()> {
+    let (namespace, all) = (&child.namespace, || client.clone());
+    // Of Secrets metadata alone: a reply that can't be read is logged whole by the client.
     match child.kind {
-        ChildKind::RoleBinding => remove(Api::<RoleBinding>::namespaced(client, namespace), child).await,
-        ChildKind::Role => remove(Api::<Role>::namespaced(client, namespace), child).await,
-        ChildKind::ServiceAccount => remove(Api::<ServiceAccount>::namespaced(client, namespace), child).await,
+        ChildKind::RoleBinding => remove(&Api::<RoleBinding>::namespaced(all(), namespace), index, child).await,
+        ChildKind::Role => remove(&Api::<Role>::namespaced(all(), namespace), index, child).await,
+        ChildKind::ServiceAccount => remove(&Api::<ServiceAccount>::namespaced(all(), namespace), index, child).await,
         ChildKind::Anchor | ChildKind::DeliverySecret => {
-            // Metadata alone: a reply that can't be read is logged whole by the client.
-            remove(Api::<PartialObjectMeta<Secret>>::namespaced(client, namespace), child).await
+            remove(
+                &Api::<PartialObjectMeta<Secret>>::namespaced(all(), namespace),
+                index,
+                child,
+            )
+            .await
         }
     }
 }
 
+async fn remove<K>(api: &Api<K>, index: &Index, child: &Child) -> Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    match delete(api, child).await {
+        // Whose label was taken off is not seen, and may be there all the same.
+        Err(error) if error.is_gone() && (index.holds(child) || child.kind == ChildKind::DeliverySecret) => {
+            let named = ListParams::default().fields(&format!("metadata.name={}", child.name));
+            let what = format!("{} {}/{}", child.kind, child.namespace, child.name);
+            let found = call(format!("looking for {what}"), api.list_metadata(&named)).await?;
+            if found.iter().any(|it| it.uid().as_deref() == Some(child.uid.as_str())) {
+                return Err(Error::StillThere(what));
+            }
+        }
+        Err(error) if error.is_gone() => {}
+        other => other?,
+    }
+    index.gone(child);
+    Ok(())
+}
+
 /// Deletes an object under its UID; one that somebody's finalizer keeps alive is freed of it.
-async fn remove<K>(api: Api<K>, child: &Child) -> Result<()>
+async fn delete<K>(api: &Api<K>, child: &Child) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -228,16 +268,10 @@ where
         preconditions: Some(preconditions),
         ..DeleteParams::background()
     };
-    let left = match call(what.clone(), api.delete(&child.name, &params)).await {
-        Err(error) if error.is_gone() => return Ok(()),
-        answer => answer?.left(),
-    };
+    let left = call(what.clone(), api.delete(&child.name, &params)).await?.left();
     if left.is_some_and(|object| !object.finalizers().is_empty()) {
         let patch = json!({"metadata": {"uid": child.uid, "finalizers": null}});
-        match call(what, api.patch(&child.name, &patch_params(), &Patch::Merge(patch))).await {
-            Err(error) if error.is_gone() => {}
-            other => drop(other?),
-        }
+        call(what, api.patch(&child.name, &patch_params(), &Patch::Merge(patch))).await?;
     }
     Ok(())
 }

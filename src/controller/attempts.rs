@@ -11,8 +11,9 @@ use super::lock;
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// So many times as long is the next pause.
 const GROWTH: u32 = 4;
-/// The longest pause after a failure: a rotation, or what is left of a closing, takes up to five calls.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause after a failure: a rotation, or what is left of a closing, takes up to five calls, and no minute has more
+/// than four of these in it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// The longest where access was to be made: that takes up to 16 calls, with those that take it away again.
 const LONGEST_AT_ISSUING: Duration = Duration::from_mins(1);
 

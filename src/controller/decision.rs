@@ -3,14 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::apply::{Result, write_status};
+use super::apply::write_status;
 use super::cache::key_of;
 use super::mapping::{self, Key};
 use super::{Context, lock, now};
@@ -18,9 +17,6 @@ use crate::api::v1alpha1::{AccessDecision, AccessGrant, Decision, SubjectKind};
 use crate::domain::approval::ReviewOutcome;
 use crate::domain::verdict::Verdict;
 use crate::plan::decision::{Listed, Subject, plan};
-
-/// An attempt to tell that failed is repeated after this.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// What each Review was found to do for each grant that it lists, by the decision's UID and the grant's name: one is told
 /// when all of its grants were judged.
@@ -60,12 +56,9 @@ pub(crate) async fn settle(
     decisions: &[&AccessDecision],
     verdict: &Verdict,
 ) {
-    let mut outcome = Ok(());
     for decision in decisions {
         match (decision.spec.subject.kind, decision.spec.decision) {
-            (SubjectKind::AccessGrant, _) => {
-                outcome = outcome.and(tell(context, decision, Subject::Grant(Some(&verdict.decisions))).await);
-            }
+            (SubjectKind::AccessGrant, _) => tell(context, decision, Subject::Grant(Some(&verdict.decisions))).await,
             (SubjectKind::PartnerIntegration, Decision::Review) => {
                 let found = verdict.reviews.get(&decision.name_any());
                 let uid = decision.uid().unwrap_or_default();
@@ -78,14 +71,6 @@ pub(crate) async fn settle(
             (SubjectKind::PartnerIntegration, _) => {}
         }
     }
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "a decision could not be told whether it counts");
-        let (context, grant) = (Arc::clone(context), key_of(grant));
-        tokio::spawn(async move {
-            tokio::time::sleep(AGAIN).await;
-            context.cache.enqueue_key(&grant);
-        });
-    }
 }
 
 /// Looks after decisions that no grant's reconcile speaks of, for ever: `changed` names those to look at.
@@ -95,20 +80,13 @@ pub(crate) async fn run(context: Arc<Context>, mut changed: UnboundedReceiver<Ke
             continue;
         }
         let found = context.cache.decisions.get(&ObjectRef::new(&name).within(&namespace));
-        if let Some(decision) = found.as_ref().and_then(|it| it.0.as_ref().ok())
-            && let Err(error) = look(&context, decision).await
-        {
-            tracing::warn!(%error, namespace, name, "a decision could not be told whether it counts");
-            let context = Arc::clone(&context);
-            tokio::spawn(async move {
-                tokio::time::sleep(AGAIN).await;
-                context.cache.enqueue_decision((namespace, name));
-            });
+        if let Some(decision) = found.as_ref().and_then(|it| it.0.as_ref().ok()) {
+            look(&context, decision).await;
         }
     }
 }
 
-async fn look(context: &Context, decision: &AccessDecision) -> Result<()> {
+async fn look(context: &Arc<Context>, decision: &AccessDecision) {
     let cache = &context.cache;
     let (kind, key) = mapping::subject_of(decision);
     match kind {
@@ -116,7 +94,7 @@ async fn look(context: &Context, decision: &AccessDecision) -> Result<()> {
             None => tell(context, decision, Subject::Missing).await,
             Some(grant) if grant.0.is_err() => tell(context, decision, Subject::Unreadable).await,
             // The reconcile of the grant tells it.
-            Some(_) => Ok(()),
+            Some(_) => {}
         },
         SubjectKind::PartnerIntegration => match cache.integrations.get(&ObjectRef::new(&key.1).within(&key.0)) {
             None => tell(context, decision, Subject::Missing).await,
@@ -152,16 +130,39 @@ async fn look(context: &Context, decision: &AccessDecision) -> Result<()> {
     }
 }
 
-async fn tell(context: &Context, cached: &AccessDecision, subject: Subject<'_>) -> Result<()> {
+/// Writes what became of a decision. What can't be written is tried again by itself, at a pace of the decision's own: however
+/// often it is looked at meanwhile, one attempt follows another.
+async fn tell(context: &Arc<Context>, cached: &AccessDecision, subject: Subject<'_>) {
+    let uid = cached.uid().unwrap_or_default();
     let decision = context.decisions_written.newest(Arc::new(cached.clone()));
+    let is_of_grant = matches!(subject, Subject::Grant(_));
     let Some(status) = plan(&decision, subject, now()) else {
-        return Ok(());
+        context.tellings.went_well(&uid);
+        return;
     };
-    match write_status(context, decision.as_ref(), &status).await {
-        Ok(written) => context.decisions_written.remember(written),
-        // It was deleted, or somebody wrote: the watch tells of it.
-        Err(error) if error.is_gone() => {}
-        Err(error) => return Err(error),
+    if context.tellings.left(&uid).is_some() {
+        return;
     }
-    Ok(())
+    match write_status(context, decision.as_ref(), &status).await {
+        Ok(written) => {
+            context.decisions_written.remember(written);
+            context.tellings.went_well(&uid);
+        }
+        Err(error) => {
+            // It was deleted, or somebody wrote: the watch tells of it, as a rule before the next attempt.
+            if !error.is_gone() {
+                tracing::warn!(%error, "a decision could not be told whether it counts");
+            }
+            let (context, key) = (Arc::clone(context), key_of(cached));
+            let grant = is_of_grant.then(|| mapping::subject_of(cached).1);
+            let pause = context.tellings.failed(&uid);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                match grant {
+                    Some(grant) => context.cache.enqueue_key(&grant),
+                    None => context.cache.enqueue_decision(key),
+                }
+            });
+        }
+    }
 }

@@ -52,6 +52,11 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
     if !context.is_leader() {
         return Ok(Action::requeue(NOT_LEADING));
     }
+    if judgement.plan.step == Step::Rest && !context.probe.seen().tried {
+        // Whether anything may be issued is not known yet: what must end ends, and all else is said after the first proof,
+        // which looks at every grant again. A new process would take its words back a moment later.
+        return unanswered.map(|()| Action::await_change());
+    }
     let done = act(context, &world, &judgement).await;
     decision::settle(context, &world.grant, &world.decisions(), &judgement.verdict).await;
     unanswered.and(done)
@@ -123,8 +128,14 @@ async fn finish(context: &Context, grant: &AccessGrant, status: &AccessGrantStat
 async fn let_go(context: &Context, grant: &AccessGrant) -> Result<Action> {
     let api: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace().unwrap_or_default());
     let version = grant.resource_version().unwrap_or_default();
-    apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await?;
-    Ok(Action::await_change())
+    match apply::release(&api, &grant.name_any(), &version, grant.finalizers()).await {
+        // Of a grant that is gone nothing comes of another look; one that was only said to be gone must not wait for ever.
+        Err(error) if error.is_gone() => {
+            let uid = grant.uid().unwrap_or_default();
+            Ok(Action::requeue(context.cache.attempts.failed(&uid)))
+        }
+        other => other.map(|()| Action::await_change()),
+    }
 }
 
 /// What follows a failed attempt: what nobody but a person can mend is said in status, and tried again now and then.
@@ -154,6 +165,10 @@ async fn refused(context: &Context, world: &World, judgement: &Judgement, error:
         // The credential in use goes on working.
         return Err(error);
     }
+    // What was made and taken away again on the way tells of itself: that must not begin the next attempt.
+    let uid = world.grant.uid().unwrap_or_default();
+    context.cache.attempts.at_issuing(&uid);
+    context.cache.attempts.failed(&uid);
     // The claim was written since the world was looked at.
     let grant = newest_of(context, &world.grant).await?;
     report(context, &grant, verdict, reason, &error).await;
@@ -168,7 +183,8 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
         meta.name.clone().unwrap_or_default(),
     );
     let namespace = meta.namespace.clone().unwrap_or_default();
-    let mut children = context.cache.index.of_grant(&uid, &[]);
+    // What its credential is called nobody can read.
+    let mut children = context.cache.index.of_grant(&uid, &[], |_, _| true);
     children.retain(|child| is_within_reach(context, child));
     children.sort();
     if !children.is_empty() {

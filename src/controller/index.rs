@@ -25,6 +25,8 @@ struct Inner {
     of_grant: HashMap<String, HashSet<Place>>,
     /// UIDs that we saw go: a watch that lags may still tell of them.
     gone: HashSet<String>,
+    /// UIDs of what no watch tells of, and is not there.
+    gone_unseen: HashSet<String>,
     stamp: u64,
     known: HashSet<String>,
 }
@@ -113,6 +115,16 @@ impl Index {
         }
     }
 
+    /// Whether an object is seen now: neither a watch nor we saw it go.
+    pub(crate) fn holds(&self, child: &Child) -> bool {
+        let place = (child.kind, child.namespace.clone(), child.name.clone());
+        let inner = lock(&self.0);
+        inner
+            .entries
+            .get(&place)
+            .is_some_and(|entry| entry.child.uid == child.uid)
+    }
+
     /// We saw it go.
     pub(crate) fn gone(&self, child: &Child) {
         let mut inner = lock(&self.0);
@@ -124,11 +136,30 @@ impl Index {
         {
             inner.take(&key);
             inner.gone.insert(child.uid.clone());
+        } else {
+            inner.gone_unseen.insert(child.uid.clone());
         }
     }
 
-    /// Every object of a grant: by reserved name or as its delivery Secret, and by recorded UID or our annotation.
-    pub(crate) fn of_grant(&self, uid: &str, recorded: &[ChildRef]) -> Vec<Child> {
+    /// We saw go what no watch tells of: it need not be looked for again.
+    pub(crate) fn is_gone_unseen(&self, uid: &str) -> bool {
+        lock(&self.0).gone_unseen.contains(uid)
+    }
+
+    /// Forgets what only saves calls.
+    pub(crate) fn forget_gone_unseen(&self) {
+        lock(&self.0).gone_unseen.clear();
+    }
+
+    /// Every object of a grant: by reserved name or as its delivery Secret, and by recorded UID or our annotation. Delivery
+    /// Secrets have names that users chose: `is_delivery` says of namespace and name whether one is to be there. A copy that
+    /// somebody made of one, with everything that is written on it, is none of ours.
+    pub(crate) fn of_grant(
+        &self,
+        uid: &str,
+        recorded: &[ChildRef],
+        is_delivery: impl Fn(&str, &str) -> bool,
+    ) -> Vec<Child> {
         let key = grant_key(uid);
         let inner = lock(&self.0);
         let by_key = inner.of_grant.get(&key).into_iter().flatten().cloned();
@@ -137,10 +168,16 @@ impl Index {
             .map(|known| (known.kind, known.namespace.clone(), known.name.clone()));
         let places: HashSet<Place> = by_key.chain(by_record).collect();
         let is_ours = |entry: &&Entry| {
-            let annotated = entry.grant_uid.as_deref() == Some(uid);
-            let named =
-                entry.child.kind == ChildKind::DeliverySecret || grant_key_of(&entry.child.name) == Some(key.as_str());
-            named && (annotated || recorded.iter().any(|known| known.uid == entry.child.uid))
+            let child = &entry.child;
+            let is_recorded = recorded.iter().any(|known| known.uid == child.uid);
+            let is_annotated = entry.grant_uid.as_deref() == Some(uid);
+            let is_reserved = grant_key_of(&child.name) == Some(key.as_str());
+            match child.kind {
+                ChildKind::DeliverySecret => {
+                    is_recorded || (is_annotated && (is_reserved || is_delivery(&child.namespace, &child.name)))
+                }
+                _ => is_reserved && (is_annotated || is_recorded),
+            }
         };
         let found = places.iter().filter_map(|place| inner.entries.get(place));
         found.filter(is_ours).map(|entry| entry.child.clone()).collect()
@@ -238,4 +275,83 @@ fn foreign_writer(metadata: &ObjectMeta) -> Option<String> {
             .is_some_and(|fields| fields.0.get("f:data").is_some())
     });
     writers.next().map(|entry| entry.manager.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "5d0c6a7e-0000-4000-8000-000000000001";
+
+    fn seen(index: &Index, kind: ChildKind, name: &str, uid: &str) {
+        let annotations = [(ANNOTATION_GRANT_UID.to_owned(), UID.to_owned())];
+        let metadata = ObjectMeta {
+            namespace: Some("payments".to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        };
+        index.put("source", kind, &metadata, String::new());
+    }
+
+    #[test]
+    fn a_copy_of_a_delivery_secret_is_none_of_ours_whatever_is_written_on_it() {
+        let index = Index::default();
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        seen(&index, ChildKind::DeliverySecret, "reader-credential-copy", "b");
+        seen(&index, ChildKind::DeliverySecret, "before", "c");
+        let names = |recorded: &[ChildRef]| {
+            let is_delivery = |namespace: &str, name: &str| (namespace, name) == ("payments", "reader-credential");
+            let found = index.of_grant(UID, recorded, is_delivery);
+            let mut names: Vec<String> = found.into_iter().map(|child| child.name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&[]), ["reader-credential"]);
+        let recorded = ChildRef {
+            kind: ChildKind::DeliverySecret,
+            namespace: "payments".to_owned(),
+            name: "before".to_owned(),
+            uid: "c".to_owned(),
+        };
+        assert_eq!(names(&[recorded]), ["before", "reader-credential"]);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_seen_and_what_nobody_saw_is_looked_for_once() {
+        let index = Index::default();
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        let child = |uid: &str| Child {
+            kind: ChildKind::DeliverySecret,
+            namespace: "payments".to_owned(),
+            name: "reader-credential".to_owned(),
+            uid: uid.to_owned(),
+            content: String::new(),
+            foreign_writer: None,
+        };
+        assert!(index.holds(&child("a")) && !index.holds(&child("another")));
+        index.gone(&child("a"));
+        assert!(!index.holds(&child("a")) && !index.is_gone_unseen("a"));
+        seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
+        assert!(!index.holds(&child("a")), "a watch that lags brings nothing back");
+        index.gone(&child("unlabelled"));
+        assert!(index.is_gone_unseen("unlabelled"));
+        index.forget_gone_unseen();
+        assert!(!index.is_gone_unseen("unlabelled"));
+    }
+
+    #[test]
+    fn other_kinds_are_ours_by_their_reserved_name_only() {
+        let index = Index::default();
+        seen(&index, ChildKind::RoleBinding, "copy", "a");
+        seen(
+            &index,
+            ChildKind::RoleBinding,
+            &crate::domain::names::access(UID, 1, 0),
+            "b",
+        );
+        let found = index.of_grant(UID, &[], |_, _| true);
+        assert_eq!(found.iter().map(|child| child.uid.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
 }

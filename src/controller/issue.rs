@@ -74,12 +74,21 @@ pub(crate) async fn issue(
         context,
         made: Vec::new(),
     };
-    match making.all(&grant, &site(&grant), verdict, claim, issue, &notes).await {
-        Ok(grant) => Ok(grant),
+    let minted = match making.all(&grant, &site(&grant), claim, issue, &notes).await {
+        Ok(minted) => minted,
         Err(error) => {
+            making.undo().await?;
+            return Err(error);
+        }
+    };
+    let status = issued(claim, verdict, issue.until, minted.as_ref(), making.made.clone(), now());
+    match write_status(context, &grant, &status).await {
+        // Without a no, it may have been written: then access is in place, and else what was made is found by the next look.
+        Err(error) if error.is_refusal() => {
             making.undo().await?;
             Err(error)
         }
+        other => other,
     }
 }
 
@@ -88,11 +97,10 @@ impl Making<'_> {
         &mut self,
         grant: &AccessGrant,
         site: &Site<'_>,
-        verdict: &Verdict,
         claim: &AccessGrantStatus,
         issue: &Issue,
         notes: &BTreeMap<String, String>,
-    ) -> Result<AccessGrant> {
+    ) -> Result<Option<Minted>> {
         // First what may be past the ceiling: no token is made for nothing.
         for role in site.roles(notes) {
             self.create(ChildKind::Role, "roles", role, role_content).await?;
@@ -109,8 +117,7 @@ impl Making<'_> {
             self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
                 .await?;
         }
-        let status = issued(claim, verdict, issue.until, minted.as_ref(), self.made.clone(), now());
-        write_status(self.context, grant, &status).await
+        Ok(minted)
     }
 
     /// The identity, and a token of it where it is to be used from.

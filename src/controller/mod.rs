@@ -78,6 +78,8 @@ pub struct Context {
     pub(crate) integrations_written: Written<PartnerIntegration>,
     pub(crate) integrations_pace: integration::Pace,
     pub(crate) decisions_written: Written<AccessDecision>,
+    /// Attempts to tell decisions whether they count.
+    pub(crate) tellings: attempts::Attempts,
     pub(crate) events: Events,
     /// What the API server answered about deciders, and when, by the UIDs of decision and grant.
     pub(crate) confirmations: Mutex<HashMap<(String, String), (Confirmation, Instant)>>,
@@ -109,6 +111,7 @@ impl Context {
         let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
         self.grants_written.retain(&grants);
         self.cache.attempts.retain(&grants);
+        self.cache.index.forget_gone_unseen();
         let decisions = uids(
             self.cache
                 .decisions
@@ -118,6 +121,7 @@ impl Context {
                 .collect(),
         );
         self.decisions_written.retain(&decisions);
+        self.tellings.retain(&decisions);
         lock(&self.confirmations).retain(|(decision, grant), _| decisions.contains(decision) && grants.contains(grant));
         self.reviews.retain(&decisions);
         let integrations = uids(self.cache.integrations.state().iter().map(|it| it.uid()).collect());
@@ -185,6 +189,7 @@ impl Operator {
             integrations_written: Written::default(),
             integrations_pace: integration::Pace::default(),
             decisions_written: Written::default(),
+            tellings: attempts::Attempts::default(),
             events: Events::new(self.client.clone(), &self.identity),
             confirmations: Mutex::default(),
             reviews: decision::Reviews::default(),

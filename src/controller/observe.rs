@@ -181,7 +181,19 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .filter(|_| grant.static_credential().is_none())
         .map(|credential| credential.secret_namespace.clone());
     let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
-    let children = cache.index.of_grant(&grant.uid().unwrap_or_default(), &status.children);
+    // Where it is by the claim, which is written before it is made, and where the spec wants it.
+    let declared = grant.static_credential().map(|it| it.secret_name.0.clone());
+    let is_delivery = |namespace: &str, name: &str| {
+        if declared.as_deref() == Some(name) {
+            // The Secret of a static token is not ours, whatever is written on it.
+            return false;
+        }
+        let claimed = status.credential.as_ref();
+        let is_claimed = claimed.is_some_and(|it| it.secret_namespace == namespace && it.secret_name == name);
+        is_claimed || (grant.namespace().as_deref() == Some(namespace) && grant.secret_name() == name)
+    };
+    let uid = grant.uid().unwrap_or_default();
+    let children = cache.index.of_grant(&uid, &status.children, is_delivery);
     let is_within_reach = |child: &Child| is_within_reach(context, child);
     let seen: BTreeSet<String> = children.iter().map(|child| child.uid.clone()).collect();
     let (children, beyond_reach) = children.into_iter().partition(is_within_reach);
@@ -193,7 +205,7 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
     // A grant that is let go and stays takes nothing along: what is on record goes, whether or not it can be seen.
     let told = delivery_known || cache.uninstalling().is_some();
     let unseen = recorded
-        .filter(|child| told && !seen.contains(&child.uid))
+        .filter(|child| told && !seen.contains(&child.uid) && !cache.index.is_gone_unseen(&child.uid))
         .map(Child::from);
     Observed {
         children,

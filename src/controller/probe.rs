@@ -34,6 +34,8 @@ pub(crate) struct Probe(Mutex<Seen>);
 /// See [`Probe`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// A proof was tried, whatever came of it. Before that nothing is known, and nothing is said of it.
+    pub(crate) tried: bool,
     pub(crate) proved: bool,
     pub(crate) skew: Option<i64>,
     /// By how many seconds the API server's clock is ahead of ours; 0 where it is not.
@@ -86,7 +88,9 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
     let mut known = Known::default();
     loop {
         let Some(standing) = lock(pack).standing() else {
-            changed.notified().await;
+            if tokio::time::timeout(DEADLINE, changed.notified()).await.is_err() {
+                give_up_waiting(context);
+            }
             continue;
         };
         let before = context.probe.seen();
@@ -99,6 +103,7 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
                 ..Seen::default()
             }
         });
+        seen.tried = true;
         context.metrics.proof(seen.proved, seen.skew);
         let settled = now().seconds_since(standing.dated.max(standing.seen)) > 2 * SETTLING;
         let pause = match (is_answered && settled && seen.skew.is_none(), seen.proved) {
@@ -116,7 +121,7 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
             }
             *lock(&context.probe.0) = seen.clone();
         }
-        if (before.proved, before.skew, &before.proofs) != (seen.proved, seen.skew, &seen.proofs) {
+        if (before.tried, before.proved, before.skew, &before.proofs) != (true, seen.proved, seen.skew, &seen.proofs) {
             tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
             context.cache.enqueue_all();
         }
@@ -126,6 +131,14 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
             Ok(()) = leadership.changed() => known = Known::default(),
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// The policies can't be read: what follows from that is said of every grant.
+fn give_up_waiting(context: &Context) {
+    let was_tried = std::mem::replace(&mut lock(&context.probe.0).tried, true);
+    if !was_tried {
+        context.cache.enqueue_all();
     }
 }
 
@@ -143,6 +156,7 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     let proof = tokio::time::timeout(DEADLINE, prove(context)).await;
     let answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
     let mut seen = Seen {
+        tried: true,
         proved: answer.refused,
         skew: Some(-answer.ahead).filter(|skew| skew.abs() > SKEW),
         server_ahead: answer.ahead.max(0),

@@ -18,6 +18,8 @@ use crate::plan::Child;
 const AGAIN: Duration = Duration::from_mins(10);
 /// And while Wayleave is being uninstalled: somebody waits for it.
 const WAITED_FOR: Duration = Duration::from_secs(5);
+/// And this soon after one that could not take everything away.
+const FAILED_AGAIN: Duration = Duration::from_mins(1);
 /// How often it is seen whether everything was read.
 const SOON: Duration = Duration::from_millis(50);
 /// The pause after a listing that failed.
@@ -33,20 +35,21 @@ pub(crate) async fn run(context: Arc<Context>) {
             tokio::time::sleep(SOON).await;
         }
         close(&context, ended(&context)).await;
-        close(&context, orphans(&context).await).await;
+        let mut all_went = close(&context, orphans(&context).await).await;
         // What could not be closed is tried again, and does not keep others from what they are owed.
         context.set_swept(true);
         context.metrics.leads(true);
         context.cache.enqueue_all();
         while context.is_leader() {
-            let again = context.cache.uninstalling().map_or(AGAIN, |_| WAITED_FOR);
+            let again = if all_went { AGAIN } else { FAILED_AGAIN };
+            let again = context.cache.uninstalling().map_or(again, |_| WAITED_FOR);
             tokio::select! {
-                () = context.cache.orphan_seen.notified() => close(&context, orphans(&context).await).await,
+                () = context.cache.orphan_seen.notified() => all_went = close(&context, orphans(&context).await).await,
                 // However short it was: whatever was looked at in the gap is looked at again.
                 _ = leadership.changed() => break,
                 () = tokio::time::sleep(again) => {
                     context.forget_gone();
-                    close(&context, orphans(&context).await).await;
+                    all_went = close(&context, orphans(&context).await).await;
                 }
             }
         }
@@ -69,15 +72,17 @@ fn ended(context: &Arc<Context>) -> Vec<Vec<Child>> {
     ended
 }
 
-async fn close(context: &Context, doomed: Vec<Vec<Child>>) {
-    futures::stream::iter(doomed)
-        .for_each_concurrent(AT_ONCE, |mut children| async move {
-            children.sort();
-            if let Err(error) = apply::close(context, &children).await {
-                tracing::error!(%error, "the sweep could not take access away");
-            }
-        })
-        .await;
+/// Takes away what each grant left; whether all of it went.
+async fn close(context: &Context, doomed: Vec<Vec<Child>>) -> bool {
+    let closings = futures::stream::iter(doomed).map(|mut children| async move {
+        children.sort();
+        let closed = apply::close(context, &children).await;
+        closed.inspect_err(|error| tracing::error!(%error, "the sweep could not take access away"))
+    });
+    closings
+        .buffer_unordered(AT_ONCE)
+        .all(async |closed| closed.is_ok())
+        .await
 }
 
 /// What was made for grants that are gone. The API server is asked which are there: a cache can lag behind another replica.

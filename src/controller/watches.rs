@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
@@ -26,6 +26,8 @@ use crate::plan::children::{binding_content, role_content};
 
 /// The longest pause of a watch after an error.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// An error so long ago has no bearing on the next.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// Grants are looked at no more often for what is bound in other namespaces.
 const OTHER_RIGHTS_PAUSE: Duration = Duration::from_mins(1);
@@ -245,20 +247,27 @@ async fn follow_cluster_bindings(api: Api<ClusterRoleBinding>, cache: Arc<Cache>
 /// How long a watch waits after an error: as client-go does, but never long. Until a watch is back a Revoke is not seen,
 /// and after an outage of the API server it takes two errors until it is.
 #[derive(Default)]
-pub(crate) struct Patience(watcher::DefaultBackoff);
+pub(crate) struct Patience {
+    pauses: watcher::DefaultBackoff,
+    last: Option<Instant>,
+}
 
 impl Iterator for Patience {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now.duration_since(last) > FORGOTTEN) {
+            self.pauses.reset();
+        }
+        self.last = Some(now);
+        self.pauses.next().map(|pause| pause.min(LONGEST_PAUSE))
     }
 }
 
 impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
+    /// That a listing begins, which says nothing of how it ends, would reset it each time: only time without an error does.
+    fn reset(&mut self) {}
 }
 
 /// Watches for ever: errors are told, logged and waited out.
@@ -455,5 +464,20 @@ mod tests {
         assert!(pauses[0] < LONGEST_PAUSE, "the first pause is short: {:?}", pauses[0]);
         assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{pauses:?}");
         assert_eq!(pauses.len(), 50, "it never gives up");
+    }
+
+    #[test]
+    fn a_listing_that_begins_does_not_end_patience() {
+        let mut patience = Patience::default();
+        let pauses: Vec<Duration> = (0..6)
+            .filter_map(|_| {
+                patience.reset();
+                patience.next()
+            })
+            .collect();
+        assert_eq!(pauses.len(), 6);
+        assert!(pauses[3..].iter().all(|pause| *pause == LONGEST_PAUSE), "{pauses:?}");
+        patience.last = patience.last.and_then(|last| last.checked_sub(FORGOTTEN * 2));
+        assert!(patience.next() < Some(LONGEST_PAUSE));
     }
 }

@@ -50,7 +50,7 @@ impl Cache {
         lock(&self.grant_shapes).remove(&key_of(object));
         self.enqueue_decisions_of(SubjectKind::AccessGrant, &key_of(object));
         let uid = object.uid().unwrap_or_default();
-        if !self.index.of_grant(&uid, &[]).is_empty() {
+        if !self.index.of_grant(&uid, &[], |_, _| false).is_empty() {
             self.orphan_seen.notify_one();
         }
         // A sibling may be within the limit of active grants now.

@@ -1,0 +1,166 @@
+//! What must hold at the end, whatever was broken on the way.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::StreamExt as _;
+use kube::Client;
+use serde_json::json;
+use wayleave_e2e::faults::Minted;
+use wayleave_e2e::{Tenant, eventually};
+
+use crate::picture::Picture;
+use crate::scenario::{Prepared, READER, Scenario};
+use crate::stand::Stand;
+use crate::{bystanders, tokens};
+
+/// So many tenants are looked at at once.
+pub const AT_ONCE: usize = 8;
+
+/// A case that was run, in words.
+pub struct Tried<'a> {
+    pub case: String,
+    pub prepared: Prepared<'a>,
+}
+
+/// What was tried, and what it came to.
+#[derive(Default)]
+pub struct Tally {
+    /// Scenarios.
+    pub scenarios: usize,
+    /// Positions at which a fault was met.
+    pub positions: usize,
+    /// Faults that were met, after which everything was as it should be.
+    pub faults: usize,
+    /// Tokens that were presented, and work no more.
+    pub tokens: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    /// Of one scenario, in which nothing was tried yet.
+    pub fn of_scenario() -> Self {
+        Self {
+            scenarios: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps a failure for the end, and tells it now.
+    pub fn fail(&mut self, line: String) {
+        wayleave_e2e::progress(&line);
+        self.failures.push(line);
+    }
+
+    /// What another came to is a part of this.
+    pub fn add(&mut self, other: Self) {
+        self.scenarios += other.scenarios;
+        self.positions += other.positions;
+        self.faults += other.faults;
+        self.tokens += other.tokens;
+        self.failures.extend(other.failures);
+    }
+
+    /// What failed, if anything did.
+    pub fn outcome(self) -> Result<()> {
+        let failures = self.failures;
+        ensure!(
+            failures.is_empty(),
+            "{} failures:\n{}",
+            failures.len(),
+            failures.join("\n")
+        );
+        Ok(())
+    }
+}
+
+/// Waits until a tenant looks as it would without a fault.
+pub async fn wait_end(tenant: &Tenant<'_>, end: &Picture, limit: Duration) -> Result<()> {
+    eventually("the end state of a run without a fault", limit, || async {
+        let differences = Picture::of(tenant).await?.differences(end);
+        ensure!(differences.is_empty(), "{differences:#?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// What must hold of all cases of a scenario when they are over: the end state is still there, no token works but the one that
+/// was delivered last, and that one only until it is revoked; nothing foreign was touched.
+pub async fn look_back(
+    stand: &Stand,
+    scenario: Scenario,
+    tried: &[Tried<'_>],
+    end: &Picture,
+    tally: &mut Tally,
+) -> Result<()> {
+    stand.operator.wait_ready().await?;
+    let anybody = stand.cp.anonymous().await?;
+    let all = stand.faults.minted();
+    let looks = tried
+        .iter()
+        .map(|tried| look_at(stand, &anybody, scenario, tried, end, &all));
+    let looks: Vec<Result<usize>> = futures::stream::iter(looks).buffered(AT_ONCE).collect().await;
+    for (Tried { case, prepared }, looked) in tried.iter().zip(looks) {
+        match looked {
+            Ok(tokens) => tally.tokens += tokens,
+            Err(error) => tally.fail(format!(
+                "{} ({}): {case}: {error:#}",
+                scenario.as_str(),
+                prepared.tenant.ns
+            )),
+        }
+    }
+    if !scenario.ends_live() {
+        return Ok(());
+    }
+    for Tried { prepared, .. } in tried {
+        let tenant = &prepared.tenant;
+        tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+    }
+    for Tried { prepared, .. } in tried {
+        let tenant = &prepared.tenant;
+        tenant.wait_reason(READER, "Revoked").await?;
+        tokens::wait_dead(&anybody, &of_tenant(&all, tenant)).await?;
+        tally.tokens += 1;
+    }
+    Ok(())
+}
+
+/// Looks at one case; gives how many tokens work no more.
+async fn look_at(
+    stand: &Stand,
+    anybody: &Client,
+    scenario: Scenario,
+    Tried { prepared, .. }: &Tried<'_>,
+    end: &Picture,
+    all: &[Minted],
+) -> Result<usize> {
+    let tenant = &prepared.tenant;
+    stand.quiet(&tenant.ns, 0).await?;
+    // It stays as it is.
+    let differences = Picture::of(tenant).await?.differences(end);
+    ensure!(differences.is_empty(), "later: {differences:#?}");
+    bystanders::unchanged(tenant, &prepared.bystanders, scenario.ends_without_namespace()).await?;
+    let mut minted = of_tenant(all, tenant);
+    ensure!(!minted.is_empty(), "no token was seen");
+    if scenario.ends_live() {
+        let partner = tenant.partner(READER).await?;
+        let before = minted.len();
+        minted.retain(|it| it.token != partner.token);
+        ensure!(
+            minted.len() + 1 == before,
+            "what is delivered was not seen to be minted"
+        );
+        let works = partner.read().await?;
+        ensure!(works == 200, "what is delivered is answered with {works}");
+    }
+    tokens::wait_dead(anybody, &minted).await?;
+    Ok(minted.len())
+}
+
+fn of_tenant(all: &[Minted], tenant: &Tenant<'_>) -> Vec<Minted> {
+    all.iter()
+        .filter(|minted| minted.tenant == tenant.ns)
+        .cloned()
+        .collect()
+}

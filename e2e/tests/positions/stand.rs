@@ -1,0 +1,77 @@
+//! Where the operator is killed: a control plane with the chart, a proxy, and an operator that comes back at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use wayleave_e2e::tenant::LIMIT;
+use wayleave_e2e::{ControlPlane, Faults, Operator, OperatorOptions, eventually, install};
+
+use crate::bystanders;
+
+/// Whether everything is tried, not a selection.
+const LONG_VARIABLE: &str = "WAYLEAVE_TEST_LONG";
+/// So long nothing is called about a grant before its end state is looked at: numbers are written once a second.
+const QUIET: Duration = Duration::from_millis(2_500);
+
+/// Whether everything is to be tried.
+pub fn is_long() -> bool {
+    std::env::var(LONG_VARIABLE).is_ok_and(|value| value == "1")
+}
+
+/// A control plane with the chart where each test runs an operator of its own, through a proxy that breaks calls. The
+/// operator has no rivals: another process takes over at once.
+pub struct Stand {
+    pub cp: &'static ControlPlane,
+    pub faults: Faults,
+    pub operator: Arc<Operator>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Stand {
+    pub async fn start() -> Result<Self> {
+        static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
+        let made = || async {
+            let cp = ControlPlane::start().await?;
+            bystanders::make_elders(&cp).await?;
+            install(&cp).await?;
+            anyhow::Ok((cp, Mutex::new(())))
+        };
+        let (cp, turn) = CLUSTER.get_or_try_init(made).await?;
+        let turn = turn.lock().await;
+        let faults = Faults::of_operator(cp).await?;
+        let options = OperatorOptions {
+            kubeconfig: Some(faults.kubeconfig().to_owned()),
+            args: vec!["--leader-election=false".into()],
+            ..OperatorOptions::default()
+        };
+        let operator = Arc::new(Operator::start(cp, options).await?);
+        operator.wait_ready().await?;
+        let killed = Arc::clone(&operator);
+        faults.kill_with(move || {
+            let again = killed.kill().and_then(|()| killed.start_again());
+            if let Err(error) = again {
+                wayleave_e2e::progress(&format!("the operator did not come back: {error:#}"));
+            }
+        });
+        Ok(Self {
+            cp,
+            faults,
+            operator,
+            _turn: turn,
+        })
+    }
+
+    /// Waits until the operator has nothing more to say about the grants of a namespace.
+    pub async fn quiet(&self, tenant: &str, since: usize) -> Result<()> {
+        eventually(&format!("{tenant} to come to rest"), LIMIT, || async {
+            let calls = self.faults.calls_of(tenant, since);
+            let calls = calls.iter().filter(|(_, call)| !call.is_watch());
+            let last = calls.map(|(at, _)| at.elapsed()).min();
+            ensure!(last.is_none_or(|last| last >= QUIET), "the last call was {last:?} ago");
+            Ok(Some(()))
+        })
+        .await
+    }
+}
