@@ -7,8 +7,11 @@
 #![cfg(test)]
 
 mod bounds;
+mod checks;
 #[path = "../../src/domain/fixtures.rs"]
 mod fixtures;
+
+mod histories;
 mod mutants;
 mod objects;
 mod properties;
@@ -20,11 +23,13 @@ use wayleave::api;
 
 /// Ways to get it wrong, each of which the model must find out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Broken {
+enum Broken {
     /// A missing binding is put back under its own name.
     BindingPutBack,
     /// Anchors go before the bindings.
     AnchorsFirst,
+    /// Anchors stay.
+    AnchorsLeft,
     /// The claim is written whatever became of the grant since.
     UnguardedClaim,
     /// Only the leader closes.
@@ -35,4 +40,8 @@ pub(crate) enum Broken {
     StaleFreshRead,
     /// Deletions name no UID.
     DeletedByName,
+    /// Tokens are asked for that live for two minutes more than planned.
+    LongTokens,
+    /// Bindings don't say which Deny or Revoke was known.
+    NothingNoted,
 }

@@ -221,7 +221,9 @@ impl Status {
     /// The activation that stands, if one does.
     pub(crate) fn live(&self) -> Option<u8> {
         let identity = self.get()?.identity.as_ref()?;
-        identity.activated_at.map(|_| u8::try_from(identity.activation).unwrap())
+        identity
+            .activated_at
+            .map(|_| u8::try_from(identity.activation).unwrap())
     }
 
     /// Of how many activations it knows.
@@ -559,7 +561,9 @@ fn observed(view: &View, grant: &AccessGrant) -> Observed {
             ..site(i64::from(child.id.activation))
         };
         let expected = site.expected(&[i64::from(child.id.generation)]).into_iter();
-        let same = expected.filter(|want| want.kind == child.id.kind).map(|want| want.content);
+        let same = expected
+            .filter(|want| want.kind == child.id.kind)
+            .map(|want| want.content);
         same.last().unwrap_or_default()
     };
     let child = |child: &Child| wayleave::plan::Child {

@@ -19,7 +19,6 @@ pub(crate) const ONCE: &str = "I8 one generation is delivered once";
 pub(crate) const NEW_NAMES: &str = "I8 no name comes back";
 pub(crate) const JUST: &str = "the closing lane closes nothing that should stand";
 pub(crate) const IN_PLACE: &str = "L3 a leader at rest has a working credential delivered";
-pub(crate) const BOUNDED: &str = "no loop makes one activation after another";
 pub(crate) const ENDS: &str = "L1 everything goes at last";
 
 pub(crate) fn all() -> Vec<Property<Bounds>> {
@@ -28,7 +27,9 @@ pub(crate) fn all() -> Vec<Property<Bounds>> {
             let mut usable = world.server.usable(world.now(bounds));
             usable.all(|(token, role)| world.approved.contains(&(token.account.grant, role.variant)))
         }),
-        Property::always(STAYS_CUT, |bounds: &Bounds, world: &World| !world.cut || !is_usable(bounds, world)),
+        Property::always(STAYS_CUT, |bounds: &Bounds, world: &World| {
+            !world.cut || !is_usable(bounds, world)
+        }),
         Property::always(CLOSED, |bounds: &Bounds, world: &World| {
             let has_seen = |replica: &Replica| is_closed(bounds, world, replica);
             !world.replicas.iter().any(has_seen) || !is_usable(bounds, world)
@@ -59,9 +60,7 @@ pub(crate) fn all() -> Vec<Property<Bounds>> {
         Property::always(NO_ORPHAN, |bounds: &Bounds, world: &World| {
             let at_rest = is_at_rest(bounds, world);
             let is_ours = |it: &&crate::objects::Child| !it.id.foreign;
-            !at_rest
-                || world.should_be(bounds)
-                || !world.server.children.iter().any(|it| is_ours(&it))
+            !at_rest || world.should_be(bounds) || !world.server.children.iter().any(|it| is_ours(&it))
         }),
         Property::always(ONCE, |_, world: &World| !world.server.delivered_twice),
         Property::always(NEW_NAMES, |_, world: &World| {
@@ -73,23 +72,22 @@ pub(crate) fn all() -> Vec<Property<Bounds>> {
             let live = world.server.grant.as_ref().and_then(|grant| grant.status.live());
             live.is_none() || !is_at_rest(bounds, world) || has_working_credential(world, world.now(bounds))
         }),
-        Property::always(BOUNDED, |_, world: &World| {
-            let grant = world.server.grant.as_ref();
-            grant.is_none_or(|grant| grant.status.activations() < 6)
-        }),
     ]
 }
 
 /// Checked along every way to its end.
 pub(crate) fn ends() -> Property<Bounds> {
-    Property::eventually(ENDS, |bounds: &Bounds, world: &World| {
-        let ours = world.server.children.iter().filter(|it| !it.id.foreign).count();
-        let is_final = world.server.grant.as_ref().is_none_or(|grant| {
-            let status = grant.status.get();
-            !grant.deleting && status.is_some_and(|it| it.identity.is_none() && it.children.is_empty())
-        });
-        world.is_over(bounds) && ours == 0 && is_final
-    })
+    Property::eventually(ENDS, has_come_to_an_end)
+}
+
+/// All is done that was to be done, nothing of ours is left, and status says so.
+pub(crate) fn has_come_to_an_end(bounds: &Bounds, world: &World) -> bool {
+    let ours = world.server.children.iter().filter(|it| !it.id.foreign).count();
+    let is_final = world.server.grant.as_ref().is_none_or(|grant| {
+        let status = grant.status.get();
+        !grant.deleting && status.is_some_and(|it| it.identity.is_none() && it.children.is_empty())
+    });
+    world.is_over(bounds) && ours == 0 && is_final
 }
 
 pub(crate) fn is_usable(bounds: &Bounds, world: &World) -> bool {

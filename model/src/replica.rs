@@ -274,8 +274,10 @@ impl Replica {
             Next::Finish => Some(Job::Finish { basis }),
             Next::Close(children) | Next::Retire(children) => {
                 let mut left = children.clone();
-                if broken == Some(Broken::AnchorsFirst) {
-                    left.sort_by_key(|it| it.kind != ChildKind::Anchor);
+                match broken {
+                    Some(Broken::AnchorsFirst) => left.sort_by_key(|it| it.kind != ChildKind::Anchor),
+                    Some(Broken::AnchorsLeft) => left.retain(|it| it.kind != ChildKind::Anchor),
+                    _ => {}
                 }
                 Some(Job::Close(Taking::new(basis, left, status)))
             }
@@ -298,6 +300,18 @@ impl Replica {
                 token: None,
                 issued_at: now,
             }),
+        }
+    }
+
+    /// What is under way makes no more activations and generations than this.
+    pub(crate) fn is_within(&self, (activations, generations): (u8, u8)) -> bool {
+        let Some(Job::Make { view, .. }) = &self.job else {
+            return true;
+        };
+        match judge(view).next {
+            Next::Issue { activation, .. } => activation <= activations,
+            Next::Rotate { generation, .. } => generation <= generations,
+            _ => true,
         }
     }
 
@@ -491,12 +505,7 @@ impl Making {
         })
     }
 
-    fn carry_out(
-        &mut self,
-        replica: &mut Replica,
-        server: &mut Server,
-        now: Second,
-    ) -> Result<Option<Stage>, Refused> {
+    fn carry_out(&mut self, replica: &mut Replica, server: &mut Server, now: Second) -> Result<Option<Stage>, Refused> {
         let judged = Arc::clone(&self.judged);
         let (rotates, activation, generation, seconds, until) = match &judged.next {
             Next::Issue {
@@ -532,8 +541,7 @@ impl Making {
                     Some(Broken::StaleFreshRead) => (&server.decisions, &replica.decisions),
                     _ => (&server.decisions, &self.view.decisions),
                 };
-                let all_there = self.broken == Some(Broken::StaleFreshRead)
-                    || seen.iter().all(|it| there.contains(it));
+                let all_there = self.broken == Some(Broken::StaleFreshRead) || seen.iter().all(|it| there.contains(it));
                 if !there.iter().all(|it| seen.contains(it)) || !all_there {
                     return Err(Refused::Conflict);
                 }
@@ -591,7 +599,12 @@ impl Making {
                 };
                 let anchor = self.made_of(ChildKind::Anchor)?;
                 let hard = self.view.terms.hard.then_some(until);
-                self.token = Some(server.mint(&account, &anchor, now + seconds, hard)?);
+                let longer = if self.broken == Some(Broken::LongTokens) {
+                    120
+                } else {
+                    0
+                };
+                self.token = Some(server.mint(&account, &anchor, now + seconds + longer, hard)?);
                 self.issued_at = now;
                 Stage::Delivery
             }
@@ -617,7 +630,7 @@ impl Making {
             Stage::Binding => {
                 let putting_back = !matches!(judged.next, Next::Issue { .. });
                 let binding = Child {
-                    last_no: judged.last_no,
+                    last_no: judged.last_no.filter(|_| self.broken != Some(Broken::NothingNoted)),
                     ..child(id(ChildKind::RoleBinding))
                 };
                 self.make(replica, server, binding)?;

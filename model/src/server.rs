@@ -45,13 +45,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Grants,
-        Self::Decisions,
-        Self::Owners,
-        Self::Bindings,
-        Self::Rest,
-    ];
+    pub(crate) const ALL: [Self; 5] = [Self::Grants, Self::Decisions, Self::Owners, Self::Bindings, Self::Rest];
 }
 
 impl Event {
@@ -149,7 +143,11 @@ impl Server {
 
     /// A grant that is being deleted is gone with its last finalizer.
     fn let_go(&mut self) {
-        if self.grant.as_ref().is_some_and(|grant| grant.deleting && !grant.finalizer) {
+        if self
+            .grant
+            .as_ref()
+            .is_some_and(|grant| grant.deleting && !grant.finalizer)
+        {
             self.grant = None;
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Bounds {
     pub(crate) takeovers: u8,
     /// How many answers are lost.
     pub(crate) lost: u8,
+    /// So many activations are made, at most, and so many generations of tokens in each.
+    pub(crate) most: (u8, u8),
     /// At the end everything is gone.
     pub(crate) ends: bool,
     pub(crate) broken: Option<Broken>,
@@ -85,6 +87,7 @@ impl Default for Bounds {
             crashes: 0,
             takeovers: 0,
             lost: 0,
+            most: (2, 2),
             ends: false,
             broken: None,
             sees: Vec::new(),
@@ -147,7 +150,9 @@ impl World {
     pub(crate) fn is_over(&self, bounds: &Bounds) -> bool {
         let all_done = self.people.iter().zip(&bounds.people);
         usize::from(self.clock) + 1 == bounds.clock.len()
-            && all_done.into_iter().all(|(done, deeds)| usize::from(*done) == deeds.len())
+            && all_done
+                .into_iter()
+                .all(|(done, deeds)| usize::from(*done) == deeds.len())
     }
 
     fn grant(&self) -> Option<&GrantSeen> {
@@ -160,8 +165,16 @@ impl World {
         let can = match deed {
             Deed::Recreate => self.grant().is_none(),
             Deed::OwnerReturns => self.server.owner.is_none(),
-            Deed::CutBinding => self.server.children.iter().any(|it| it.id.kind == ChildKind::RoleBinding),
-            Deed::SwapSecret => self.server.children.iter().any(|it| it.id.kind == ChildKind::DeliverySecret),
+            Deed::CutBinding => self
+                .server
+                .children
+                .iter()
+                .any(|it| it.id.kind == ChildKind::RoleBinding),
+            Deed::SwapSecret => self
+                .server
+                .children
+                .iter()
+                .any(|it| it.id.kind == ChildKind::DeliverySecret),
             _ => self.grant().is_some_and(|grant| !grant.deleting),
         };
         can.then_some(deed)
@@ -409,6 +422,9 @@ impl Model for Bounds {
                 let replica = &mut world.replicas[usize::from(number)];
                 if replica.swept {
                     replica.job = Some(replica.look(self.terms, now, self.broken)?);
+                    if !replica.is_within(self.most) {
+                        return None;
+                    }
                 } else {
                     match replica.sweep(self.terms, now) {
                         Some(left) => replica.job = Some(Job::Close(Taking::sweep(left))),
@@ -472,10 +488,5 @@ impl Model for Bounds {
         }
         all.extend(self.sees.iter().cloned());
         all
-    }
-
-    /// More activations than this are not to be had within the bounds: it would be a loop.
-    fn within_boundary(&self, world: &World) -> bool {
-        world.grant().is_none_or(|grant| grant.status.activations() <= 6)
     }
 }
