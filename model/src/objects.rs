@@ -179,8 +179,10 @@ pub(crate) struct Child {
     pub(crate) id: ChildId,
     /// Of a Role: which spec's rules it holds.
     pub(crate) variant: u8,
-    /// Of a binding: the latest no that its maker knew.
+    /// Of a binding: the latest no that its maker knew, as it says itself.
     pub(crate) last_no: Option<Second>,
+    /// And as it was.
+    pub(crate) knew: Option<Second>,
     /// Of a delivery Secret: whose token it holds, by its index.
     pub(crate) holds: Option<u8>,
 }
@@ -224,11 +226,6 @@ impl Status {
         identity
             .activated_at
             .map(|_| u8::try_from(identity.activation).unwrap())
-    }
-
-    /// Of how many activations it knows.
-    pub(crate) fn activations(&self) -> i64 {
-        self.get().map_or(0, |status| status.activations)
     }
 
     /// The last attempt was refused for good.

@@ -2,8 +2,9 @@
 
 use stateright::Property;
 use wayleave::api::v1alpha1::ChildKind;
+use wayleave::domain::lifetime;
 
-use crate::objects::{Second, Word};
+use crate::objects::{Second, Word, instant};
 use crate::replica::{Job, Replica};
 use crate::world::{Bounds, World};
 
@@ -69,8 +70,12 @@ pub(crate) fn all() -> Vec<Property<Bounds>> {
         }),
         Property::always(JUST, |_, world: &World| !world.overdone),
         Property::always(IN_PLACE, |bounds: &Bounds, world: &World| {
+            let now = world.now(bounds);
             let live = world.server.grant.as_ref().and_then(|grant| grant.status.live());
-            live.is_none() || !is_at_rest(bounds, world) || has_working_credential(world, world.now(bounds))
+            // Towards the end nothing can be made any more that would end in time.
+            let until = instant(bounds.terms.expires);
+            let is_too_late = lifetime::ask(instant(now), until, 900, bounds.terms.hard).is_none();
+            live.is_none() || is_too_late || !is_at_rest(bounds, world) || has_working_credential(world, now)
         }),
     ]
 }

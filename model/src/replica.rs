@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use wayleave::api::v1alpha1::ChildKind;
+use wayleave::domain::lifetime;
 
 use crate::Broken;
 use crate::objects::{
     Child, ChildId, Closing, DecisionSeen, GrantSeen, Judged, Next, OwnerSeen, Second, Status, Terms, View, closes,
-    judge, outcome,
+    instant, judge, outcome,
 };
 use crate::server::{Event, Refused, Server, Source};
 
@@ -480,7 +481,9 @@ impl Making {
             Stage::Delivery,
             Stage::Binding,
         ];
+        let patches = self.stage == Stage::Delivery && matches!(self.judged.next, Next::Rotate { .. });
         if creates.contains(&self.stage)
+            && !patches
             && let Some(unheard) = self.made.pop()
         {
             replica.children.retain(|it| it.id != unheard);
@@ -531,6 +534,7 @@ impl Making {
             id,
             variant: 0,
             last_no: None,
+            knew: None,
             holds: None,
         };
         let blind = self.broken == Some(Broken::UnguardedClaim);
@@ -598,13 +602,15 @@ impl Making {
                     false => self.made_of(ChildKind::ServiceAccount)?,
                 };
                 let anchor = self.made_of(ChildKind::Anchor)?;
-                let hard = self.view.terms.hard.then_some(until);
-                let longer = if self.broken == Some(Broken::LongTokens) {
-                    120
-                } else {
-                    0
-                };
-                self.token = Some(server.mint(&account, &anchor, now + seconds + longer, hard)?);
+                let broken = self.broken == Some(Broken::LongTokens);
+                let expires = now + seconds + if broken { 120 } else { 0 };
+                let is_hard = lifetime::is_hard(instant(expires), instant(until));
+                let hard = (self.view.terms.hard && (is_hard || broken)).then_some(until);
+                self.token = Some(server.mint(&account, &anchor, expires, hard)?);
+                // What lives longer than was asked for is not delivered, and dies with its anchor.
+                if self.view.terms.hard && hard.is_none() {
+                    return Err(Refused::TooLong);
+                }
                 self.issued_at = now;
                 Stage::Delivery
             }
@@ -630,6 +636,7 @@ impl Making {
             Stage::Binding => {
                 let putting_back = !matches!(judged.next, Next::Issue { .. });
                 let binding = Child {
+                    knew: judged.last_no,
                     last_no: judged.last_no.filter(|_| self.broken != Some(Broken::NothingNoted)),
                     ..child(id(ChildKind::RoleBinding))
                 };

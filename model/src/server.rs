@@ -68,6 +68,8 @@ pub(crate) enum Refused {
     /// Another has the name.
     AlreadyExists,
     NotFound,
+    /// The token that was granted lives too long.
+    TooLong,
 }
 
 /// The API server.
@@ -237,6 +239,7 @@ impl Server {
                 id: foreign,
                 variant: 0,
                 last_no: None,
+                knew: None,
                 holds: None,
             };
             self.children.push(child);

@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 use wayleave::api::v1alpha1::ChildKind;
 
-use crate::objects::{DecisionSeen, GrantSeen, OwnerSeen, Second, Status, Terms, Word, judge};
+use crate::objects::{Child, ChildId, DecisionSeen, GrantSeen, OwnerSeen, Second, Status, Terms, Word, judge};
 use crate::replica::{Answer, Job, Replica, Taking};
 use crate::server::{Server, Source};
 use crate::{Broken, properties};
@@ -147,12 +147,10 @@ impl World {
         view.is_some_and(|view| judge(&view).active)
     }
 
+    /// The clock has run down, and nobody can do anything more.
     pub(crate) fn is_over(&self, bounds: &Bounds) -> bool {
-        let all_done = self.people.iter().zip(&bounds.people);
-        usize::from(self.clock) + 1 == bounds.clock.len()
-            && all_done
-                .into_iter()
-                .all(|(done, deeds)| usize::from(*done) == deeds.len())
+        let mut people = 0..bounds.people.len();
+        usize::from(self.clock) + 1 == bounds.clock.len() && people.all(|person| self.deed(bounds, person).is_none())
     }
 
     fn grant(&self) -> Option<&GrantSeen> {
@@ -234,23 +232,29 @@ impl World {
         }
     }
 
-    /// Carries something out, and notes what it did to access.
-    fn with(&mut self, bounds: &Bounds, closing: bool, act: impl FnOnce(&mut Self)) {
+    /// Carries something out, and notes what it did to access; `closing` names the binding that the closing lane takes away.
+    fn with(&mut self, bounds: &Bounds, closing: Option<ChildId>, act: impl FnOnce(&mut Self)) {
         let now = self.now(bounds);
-        let usable = |world: &Self| world.server.usable(now).next().is_some();
-        let before = usable(self);
+        let was_usable = self.server.usable(now).next().is_some();
         let bindings = |world: &Self| {
-            let mut all = world.server.children.iter().map(|it| it.id);
-            all.any(|id| id.kind == ChildKind::RoleBinding)
+            let all = world.server.children.iter();
+            all.filter(|it| it.id.kind == ChildKind::RoleBinding)
+                .copied()
+                .collect::<Vec<Child>>()
         };
-        let bound = bindings(self);
-        let known = self.everything_is_known();
+        let before = bindings(self);
+        let is_known = self.everything_is_known();
         act(self);
-        if bound && !bindings(self) {
-            let should_be = self.should_be(bounds);
-            self.cut |= before && !should_be;
-            self.overdone |= closing && known && should_be;
-        }
+        let after = bindings(self);
+        let Some(taken) = before.iter().find(|it| !after.contains(it)) else {
+            return;
+        };
+        let should_be = self.should_be(bounds);
+        self.cut |= was_usable && after.is_empty() && !should_be;
+        // What was made before a no goes, though approval came after it: another activation follows.
+        let mut noes = self.server.decisions.iter().filter(|it| it.word != Word::Approve);
+        let is_outdated = noes.any(|no| Some(no.at) > taken.knew);
+        self.overdone |= closing == Some(taken.id) && is_known && should_be && !is_outdated;
     }
 
     /// Nobody lags, and what a leader could note about the grant is noted.
@@ -440,7 +444,7 @@ impl Model for Bounds {
                 world.lost += u8::from(answer == Answer::Lost);
                 let number = usize::from(number);
                 world.replicas[number].job.as_ref()?;
-                world.with(self, false, |world| {
+                world.with(self, None, |world| {
                     let World { server, replicas, .. } = world;
                     replicas[number].step(server, now, answer, self.broken);
                 });
@@ -451,7 +455,7 @@ impl Model for Bounds {
                     return None;
                 }
                 let due = world.replicas[number].due(self.terms, now).into_iter().next()?;
-                world.with(self, true, |world| {
+                world.with(self, Some(due), |world| {
                     let World { server, replicas, .. } = world;
                     replicas[number].close(server, &due);
                 });

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use wayleave::api::conditions::Reason;
 use wayleave::api::v1alpha1::{AccessDecision, ChildKind, Decision, Instant, SubjectKind};
 use wayleave::domain::closing::{Known, deadline, must_close};
+use wayleave::domain::lifetime;
 use wayleave::domain::ownership::Owners;
 use wayleave::domain::verdict::{Access, Verdict};
-use wayleave::plan::{Plan, REACTIVATE_AFTER, Step};
+use wayleave::plan::children::Site;
+use wayleave::plan::{Child, Plan, REACTIVATE_AFTER, Step};
 
 use super::life::Life;
 use crate::objects::IDENTITIES;
@@ -33,7 +35,7 @@ impl Life {
         let active = verdict.access != Access::Inactive;
         let mints = matches!(plan.step, Step::Issue(_) | Step::Rotate(_));
         if active {
-            self.is_entitled()?;
+            self.is_entitled(verdict)?;
         }
         law(active || !mints, || format!("an ended grant gets {:?}", plan.step))?;
         let doubtful = !self.proved || self.ahead.abs() > 30;
@@ -49,11 +51,11 @@ impl Life {
     }
 
     /// I1, I3 and I9 by themselves: an approval in force by somebody else, both owners, the dates and a policy.
-    fn is_entitled(&self) -> Judged {
+    fn is_entitled(&self, verdict: &Verdict) -> Judged {
         let now = self.now();
         let integration = self.integration.as_ref().ok_or("I10 active without an integration")?;
         let no = self.latest_no();
-        let digest = self.digest();
+        let digest = verdict.kept.status.digest.as_deref().unwrap_or_default();
         let counts = |it: &&AccessDecision| {
             let spec = &it.spec;
             is_approval(it)
@@ -165,7 +167,9 @@ impl Life {
                     law(closes.is_none(), || format!("closed for {closes:?}, and active"))?;
                 }
                 Access::Active { .. } => {}
-                Access::Inactive if is_positive(verdict.reason) && is_live && self.was_noted(verdict) => {
+                Access::Inactive
+                    if self.is_positive(verdict.reason, is_outdated) && is_live && self.was_noted(verdict) =>
+                {
                     law(closes.is_some(), || {
                         format!("not closed, and ended for {:?}", verdict.reason)
                     })?;
@@ -240,28 +244,49 @@ impl Life {
             Access::Inactive => law(children.is_empty() && identity.is_none(), || {
                 "I6 something is left".to_owned()
             }),
-            Access::Active { until, hold: None, .. } => {
+            Access::Active {
+                until,
+                hold: None,
+                hard_expiry,
+                ..
+            } => {
                 // Without an identity it waits for its time, or for more of it.
                 let Some(identity) = identity else {
                     return law(!bound, || "a binding without an identity".to_owned());
                 };
                 law(bound, || "active, and not bound".to_owned())?;
-                law(identity.digest == self.digest(), || {
-                    "I4 made for another digest".to_owned()
+                let site = Site {
+                    grant: &self.grant,
+                    activation: identity.activation,
+                    identities: IDENTITIES,
+                };
+                let expected = site.expected(&[]);
+                let is_expected = |child: &Child| {
+                    let mut same = expected
+                        .iter()
+                        .filter(|want| (want.kind, &want.name) == (child.kind, &child.name));
+                    child.kind == ChildKind::Anchor || same.any(|want| want.content == child.content)
+                };
+                law(children.iter().all(is_expected), || {
+                    "I4 more than what is approved now".to_owned()
                 })?;
                 let places = children.iter().map(|it| it.namespace.as_str());
                 let own = self.grant.metadata.namespace.as_deref().unwrap_or_default();
                 law(places.into_iter().all(|it| [own, IDENTITIES].contains(&it)), || {
                     "I11 elsewhere".to_owned()
                 })?;
-                self.has_time_left(until)
+                self.has_time_left(until, hard_expiry)
             }
             Access::Active { .. } => law(bound == identity.is_some(), || "held, and half there".to_owned()),
         }
     }
 
-    /// L3: what is delivered works, for long enough, but for the end of access.
-    fn has_time_left(&self, until: Instant) -> Judged {
+    /// L3: what is delivered works, for long enough; but for the end of access, when nothing can be made any more.
+    fn has_time_left(&self, until: Instant, hard: bool) -> Judged {
+        let lifetime = self.grant.token().lifetime.as_seconds();
+        if lifetime::ask(self.now(), until, lifetime, hard).is_none() {
+            return Ok(());
+        }
         let token = self.delivered.map(|index| &self.tokens[index]);
         let token = token.ok_or("L3 nothing was delivered")?;
         let is_there = |uid: &str| self.observed.children.iter().any(|it| it.uid == uid);
@@ -269,9 +294,12 @@ impl Life {
             "L3 what was delivered is dead".to_owned()
         })?;
         let left = token.expires.seconds_since(self.now());
-        let closing = until.seconds_since(token.expires) <= 75 || until.seconds_since(self.now()) <= 730 + 72;
-        law(left >= 200 || closing, || {
-            format!("L3 {left} s are left, {} s of access", until.seconds_since(self.now()))
+        let is_last = until.seconds_since(token.expires) <= lifetime::FADE + 5;
+        law(left >= lifetime / 3 || left >= lifetime::SHORTEST || is_last, || {
+            format!(
+                "L3 {left} s are left, of {lifetime} s, and {} s of access",
+                until.seconds_since(self.now())
+            )
         })
     }
 
@@ -298,19 +326,19 @@ impl Life {
             || "I2 outlived".to_owned(),
         )
     }
-}
 
-/// Whether a reason is something that is there, and not something that is missing.
-fn is_positive(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Deleting
-            | Reason::Revoked
-            | Reason::Denied
+    /// Whether a reason is something that is there, and not something that is missing. A no that the binding's maker knew
+    /// stands again where the approval after it counts no more: that is missing.
+    fn is_positive(&self, reason: Reason, is_outdated: bool) -> bool {
+        match reason {
+            Reason::Revoked | Reason::Denied => is_outdated,
+            Reason::Deleting
             | Reason::Suspended
             | Reason::IntegrationSuspended
             | Reason::Expired
             | Reason::AgreementEnded
-            | Reason::OwnerRemoved
-    )
+            | Reason::OwnerRemoved => true,
+            _ => false,
+        }
+    }
 }
