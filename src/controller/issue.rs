@@ -1,6 +1,6 @@
 //! Makes access and renews credentials: each object by POST, the bindings last. Does I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::apply::{self, Error, Result, call, patch_params, post, set_finalizers, write_status};
 use super::credential::mint;
-use super::observe::World;
+use super::observe::{self, World};
 use super::watches::source_of_deliveries;
 use super::{Context, now};
 use crate::api::conditions::{Reason, types};
@@ -212,13 +212,21 @@ async fn is_fresh(context: &Context, world: &World) -> Result<bool> {
     let namespace = world.grant.namespace().unwrap_or_default();
     let decisions: Api<PartialObjectMeta<AccessDecision>> = Api::namespaced(client.clone(), &namespace);
     let there = call("listing decisions", decisions.list(&ListParams::default())).await?;
-    let is_seen = |decision: &PartialObjectMeta<AccessDecision>| {
+    let is_cached = |decision: &PartialObjectMeta<AccessDecision>| {
         let cached = cache
             .decisions
             .get(&ObjectRef::new(&decision.name_any()).within(&namespace));
         cached.is_some_and(|cached| cached.uid() == decision.uid())
     };
-    if !there.items.iter().all(is_seen) {
+    if !there.items.iter().all(is_cached) {
+        return Ok(false);
+    }
+    let there = there.items.iter().filter_map(ResourceExt::uid).collect();
+    if !is_judged_by_all(
+        &there,
+        &observe::uids(&cache.decisions_about(&world.grant)),
+        &world.decision_uids(),
+    ) {
         return Ok(false);
     }
     if let Some(declared) = world.grant.static_credential() {
@@ -241,11 +249,17 @@ async fn is_fresh(context: &Context, world: &World) -> Result<bool> {
     let owners: Api<PartialObjectMeta<AccessOwner>> = Api::all(client.clone());
     for name in ownership::names(integration) {
         let now = call("reading an owner", owners.get_opt(name)).await?;
-        if !is_same(now.as_ref(), cache.owners.get(&ObjectRef::new(name)).as_deref()) {
+        if !is_same(now.as_ref(), world.owner(name)) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether the decisions that a grant was judged by are those about it that are `there`. The cache may have moved on since:
+/// what came in was not judged by, and what was withdrawn was.
+fn is_judged_by_all(there: &BTreeSet<String>, cached: &BTreeSet<String>, judged: &BTreeSet<String>) -> bool {
+    cached == judged && judged.is_subset(there)
 }
 
 /// The same object with the same spec: what only status tells apart decides nothing.
@@ -361,4 +375,28 @@ async fn deliver(context: &Context, delivery: &ChildRef, data: &super::credentia
         .index
         .put(&source, ChildKind::DeliverySecret, written.meta(), String::new());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_activation_is_judged_by_what_is_there_and_not_by_what_the_cache_has_heard_since() {
+        let set = |uids: &[&str]| uids.iter().map(|uid| (*uid).to_owned()).collect::<BTreeSet<String>>();
+        let (approve, revoked) = (set(&["approve"]), set(&["approve", "revoke"]));
+        assert!(is_judged_by_all(&revoked, &revoked, &revoked));
+        assert!(
+            is_judged_by_all(&revoked, &approve, &approve),
+            "the other is about something else"
+        );
+        assert!(
+            !is_judged_by_all(&revoked, &revoked, &approve),
+            "heard of after the grant was judged"
+        );
+        assert!(
+            !is_judged_by_all(&set(&[]), &approve, &approve),
+            "withdrawn, and nobody heard of it"
+        );
+    }
 }

@@ -102,6 +102,17 @@ impl World {
         self.decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect()
     }
 
+    /// The UIDs of all decisions about the grant and its integration, those that can't be read included.
+    pub(crate) fn decision_uids(&self) -> BTreeSet<String> {
+        uids(&self.decisions)
+    }
+
+    /// An owner as it was seen.
+    pub(crate) fn owner(&self, name: &str) -> Option<&Guarded<AccessOwner>> {
+        let mut owners = self.owners.iter();
+        owners.find(|owner| owner.name_any() == name).map(Arc::as_ref)
+    }
+
     fn reaches_secrets(&self) -> bool {
         let inline = self.grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
         let inline = inline.flat_map(permission::from_rules);
@@ -163,6 +174,11 @@ fn confirmations(
     answers
         .map(|(uid, (answer, _))| (uid.clone(), answer.clone()))
         .collect()
+}
+
+/// The UIDs of decisions.
+pub(crate) fn uids(decisions: &[Arc<Guarded<AccessDecision>>]) -> BTreeSet<String> {
+    decisions.iter().filter_map(|decision| decision.uid()).collect()
 }
 
 /// Every namespace that the grant lies in or reaches.

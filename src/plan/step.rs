@@ -259,10 +259,10 @@ impl Planner<'_> {
         if asked || respecified || outlives || tampered {
             return Some(true);
         }
-        credential
-            .rotates_at
-            .filter(|due| *due <= self.facts.now)
-            .map(|_| false)
+        // One that was interrupted may have delivered a token that status doesn't know of, and whose anchor goes.
+        let interrupted = credential.generation > credential.delivered_generation;
+        let due = credential.rotates_at.is_some_and(|due| due <= self.facts.now);
+        (interrupted || due).then_some(false)
     }
 
     /// Somebody else wrote into the delivery Secret: when it is replaced, at most once a minute.

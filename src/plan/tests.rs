@@ -487,6 +487,28 @@ fn a_foreign_writer_of_the_secret_means_another_token() {
 }
 
 #[test]
+fn a_rotation_that_broke_off_after_its_delivery_is_made_again_at_once() {
+    let mut world = World::new();
+    world.settle();
+    let secret = world.observed.children.iter_mut();
+    let mut secret = secret.filter(|child| child.kind == ChildKind::DeliverySecret);
+    secret.next().unwrap().foreign_writer = Some("kubectl-edit".to_owned());
+    world.now = world.now.plus(60);
+    world.turn(1);
+    // Delivered, and nobody wrote that down: the Secret is ours again, and nothing else asks for a rotation.
+    for child in &mut world.observed.children {
+        child.foreign_writer = None;
+    }
+    world.settle();
+    assert_eq!(world.delivered(), 3, "the Secret held a token whose anchor is gone");
+    assert_eq!(
+        world.of_kind(ChildKind::Anchor),
+        2,
+        "what was in use before has its overlap"
+    );
+}
+
+#[test]
 fn what_an_earlier_activation_left_is_retired_and_the_one_that_stands_stays() {
     let mut world = World::new();
     world.settle();
