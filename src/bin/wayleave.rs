@@ -21,6 +21,11 @@ use wayleave::server::{self, Shown};
 
 /// How long a graceful stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
+/// The longest until an answer begins: the API server itself gives a call up after a minute. One that is never answered must not
+/// keep a list, and with it every decision, waiting for ever.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(65);
+/// The longest that nothing comes on a connection: a watch ends sooner by itself.
+const SILENCE: Duration = Duration::from_secs(295);
 /// The longest that a call about the lease may take.
 const ELECTION_DEADLINE: Duration = Duration::from_secs(4);
 /// The exit code after a second signal, as a shell gives it to what was interrupted.
@@ -146,9 +151,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("finding the API server")?;
     // A token must not be asked for twice behind our back.
     config.default_retry = false;
+    (config.read_timeout, config.reset_reader_on_write) = (Some(SILENCE), true);
     let metrics = Metrics::default();
     let client = |config: kube::Config| -> anyhow::Result<kube::Client> {
         let builder = ClientBuilder::try_from(config).context("making a client")?;
+        let builder = builder.with_layer(&TimeoutLayer::new(ANSWER_DEADLINE));
         Ok(builder.with_layer(&metrics.layer()).build())
     };
     // Connections of its own for the closing lane: nothing queues before a denial.

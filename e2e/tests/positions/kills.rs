@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -141,27 +141,25 @@ impl<'a> Trial<'a> {
 
     /// Runs without a fault: they come to the same end by the same writes.
     async fn sample(&self) -> Result<Sample<'a>> {
-        let mut runs = Vec::new();
-        for _ in 0..RUNS {
-            let prepared = self.prepare(LAST_MINUTE + 4).await?;
-            runs.push(prepared);
-        }
+        let runs = (0..RUNS).map(|_| self.prepare(LAST_MINUTE + 4));
+        let runs = futures::future::try_join_all(runs).await?;
         for Prepared { tenant, .. } in &runs {
             self.stand.quiet(&tenant.ns, 0).await?;
         }
         // What comes late of before is no part of it.
         let since = self.stand.faults.count();
-        let mut samples = Vec::new();
         for Prepared { tenant, .. } in &runs {
             self.scenario.cause(tenant).await?;
-            if self.scenario == Scenario::Expire {
-                eventually("the end", Duration::from_secs(80), || async {
-                    Ok(self.scenario.happened(tenant).await.ok())
-                })
-                .await?;
-            } else {
-                self.scenario.happened(tenant).await?;
-            }
+        }
+        for Prepared { tenant, .. } in &runs {
+            let limit = self.scenario.limit();
+            eventually("it to happen", limit, || async {
+                self.scenario.happened(tenant).await.map(Some)
+            })
+            .await?;
+        }
+        let mut samples = Vec::new();
+        for Prepared { tenant, .. } in &runs {
             self.stand.quiet(&tenant.ns, since).await?;
             let calls = self.stand.faults.calls_of(&tenant.ns, since);
             samples.push((positions(&calls), Picture::of(tenant).await?));
