@@ -17,6 +17,8 @@ use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
 use crate::stand::{Stand, is_long};
 
+/// Names one scenario: only that is tried, by whoever looks for what broke it.
+const SCENARIO_VARIABLE: &str = "WAYLEAVE_TEST_SCENARIO";
 /// So many runs without a fault show what every run writes.
 const RUNS: usize = 3;
 /// A position that is not there in every run gets so many tries.
@@ -306,7 +308,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
 async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -> Result<()> {
     let begun = Instant::now();
     let stand = Stand::start().await?;
-    let chosen = std::env::var("WAYLEAVE_TEST_SCENARIO").unwrap_or_default();
+    let chosen = std::env::var(SCENARIO_VARIABLE).unwrap_or_default();
     let mut total = Tally::default();
     for scenario in Scenario::ALL {
         let is_chosen = match chosen.as_str() {
