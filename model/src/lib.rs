@@ -9,6 +9,7 @@
 mod bounds;
 mod checks;
 #[path = "../../src/domain/fixtures.rs"]
+#[allow(dead_code, reason = "shared with the unit tests, which need more of them")]
 mod fixtures;
 
 mod histories;

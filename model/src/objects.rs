@@ -497,6 +497,7 @@ fn judge_anew(view: &View) -> Judged {
         confirmations: &confirmations,
         policies: &[policy],
         namespaces: &[(OWN.to_owned(), payments)].into(),
+        absent_key: None,
         cluster_roles: &BTreeMap::new(),
         reserved_namespaces: &BTreeSet::new(),
         delivery_secrets: &BTreeMap::new(),
@@ -504,6 +505,8 @@ fn judge_anew(view: &View) -> Judged {
         admission_proved: true,
         proofs: Some(&PROOFS),
         other_rights: None,
+        static_credential: None,
+        uninstalling: None,
         clock_skew: None,
     };
     let verdict = decide(&facts);
@@ -519,7 +522,7 @@ fn judge_anew(view: &View) -> Judged {
         Step::Retire(children) => Next::Retire(ids(children)),
         Step::Issue(issue) => Next::Issue {
             activation: small(issue.activation),
-            seconds: seconds(issue.token.seconds),
+            seconds: seconds(issue.token.map_or(0, |token| token.seconds)),
             until: second(issue.until),
             finalizer: issue.add_finalizer,
         },
@@ -619,7 +622,7 @@ pub(crate) fn outcome(
                 &claimed,
                 &judged.verdict,
                 instant(*until),
-                &minted,
+                Some(&minted),
                 children,
                 instant(now),
             ),
@@ -660,6 +663,7 @@ pub(crate) fn closes(closing: &Closing) -> bool {
             decisions: &decisions,
             owners: &owners,
             deleted_owners: &deleted_owners,
+            uninstalling: false,
         };
         let closes = must_close(&known, closing.last_no.map(instant), instant(closing.now)).is_some();
         // The lane looks again when its deadline says so: nothing that a date ends may be passed over.

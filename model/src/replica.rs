@@ -31,8 +31,8 @@ pub(crate) enum Stage {
     FreshOwners,
     Finalizer,
     Claim,
-    Account,
     Role,
+    Account,
     Anchor,
     Token,
     Delivery,
@@ -577,11 +577,11 @@ impl Making {
                 let claim = judged.status.clone();
                 let written = server.write(&self.basis, blind, |grant| grant.status = claim)?;
                 self.basis = written.ok_or(Refused::NotFound)?;
-                if rotates { Stage::Anchor } else { Stage::Account }
+                if rotates { Stage::Anchor } else { Stage::Role }
             }
             Stage::Account => {
                 self.make(replica, server, child(id(ChildKind::ServiceAccount)))?;
-                Stage::Role
+                Stage::Anchor
             }
             Stage::Role => {
                 let role = Child {
@@ -589,7 +589,7 @@ impl Making {
                     ..child(id(ChildKind::Role))
                 };
                 self.make(replica, server, role)?;
-                Stage::Anchor
+                Stage::Account
             }
             Stage::Anchor => {
                 let anchor = child_id(ChildKind::Anchor, self.basis.uid, activation, generation);

@@ -22,6 +22,11 @@ use wayleave::uninstall::{self, Uninstall};
 
 /// How long a graceful stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
+/// The longest until an answer begins: the API server itself gives a call up after a minute. One that is never answered must not
+/// keep a list, and with it every decision, waiting for ever.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(65);
+/// The longest that nothing comes on a connection: a watch ends sooner by itself.
+const SILENCE: Duration = Duration::from_secs(295);
 /// The longest that a call about the lease may take.
 const ELECTION_DEADLINE: Duration = Duration::from_secs(4);
 /// The exit code after a second signal, as a shell gives it to what was interrupted.
@@ -170,8 +175,7 @@ async fn main() -> ExitCode {
 /// `wayleave uninstall`.
 async fn end_all(args: &Args, timeout: u64, undo: bool) -> anyhow::Result<()> {
     check_namespaces(args)?;
-    let mut config = kube::Config::infer().await.context("finding the API server")?;
-    config.default_retry = false;
+    let mut config = config().await?;
     let mut out = std::io::stdout();
     if undo {
         let client = kube::Client::try_from(config).context("making a client")?;
@@ -209,16 +213,24 @@ fn check_namespaces(args: &Args) -> anyhow::Result<()> {
 
 fn client(config: kube::Config, metrics: &Metrics) -> anyhow::Result<kube::Client> {
     let builder = ClientBuilder::try_from(config).context("making a client")?;
+    let builder = builder.with_layer(&TimeoutLayer::new(ANSWER_DEADLINE));
     Ok(builder.with_layer(&metrics.layer()).build())
+}
+
+/// How the API server is reached.
+async fn config() -> anyhow::Result<kube::Config> {
+    let mut config = kube::Config::infer().await.context("finding the API server")?;
+    // A token must not be asked for twice behind our back.
+    config.default_retry = false;
+    (config.read_timeout, config.reset_reader_on_write) = (Some(SILENCE), true);
+    Ok(config)
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
     check_namespaces(&args)?;
     let signals = Signals::new().context("signals can't be received")?;
     let listener = server::bind(args.listen).await?;
-    let mut config = kube::Config::infer().await.context("finding the API server")?;
-    // A token must not be asked for twice behind our back.
-    config.default_retry = false;
+    let config = config().await?;
     let metrics = Metrics::default();
     // Connections of its own for the closing lane: nothing queues before a denial.
     let closing_client = client(config.clone(), &metrics)?;

@@ -266,15 +266,12 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
 
 #[tokio::test]
 async fn whatever_is_answered_the_end_is_the_same_and_nothing_runs_hot() -> Result<()> {
-    let stand = Stand::start().await?;
-    let mut samples = Vec::new();
-    for scenario in LIFE {
-        samples.push(
-            sample(&stand, scenario)
-                .await
-                .with_context(|| format!("{} without a fault", scenario.as_str()))?,
-        );
-    }
+    let stand = &Stand::start().await?;
+    let samples = LIFE.map(|scenario| async move {
+        let sample = sample(stand, scenario).await;
+        sample.with_context(|| format!("{} without a fault", scenario.as_str()))
+    });
+    let samples = futures::future::try_join_all(samples).await?;
     let mut pairs = Vec::new();
     for Sample { scenario, labels, .. } in &samples {
         for label in labels {
@@ -305,7 +302,7 @@ async fn whatever_is_answered_the_end_is_the_same_and_nothing_runs_hot() -> Resu
             .decide("AccessGrant", READER, "Revoke", json!({}))
             .await?;
     }
-    let tally = try_pairs(&stand, samples, pairs, is_long()).await?;
+    let tally = try_pairs(stand, samples, pairs, is_long()).await?;
     wayleave_e2e::progress(&format!(
         "tried {} pairs of call and answer; {} tokens were presented",
         tally.faults, tally.tokens

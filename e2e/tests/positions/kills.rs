@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -17,6 +17,8 @@ use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
 use crate::stand::{Stand, is_long};
 
+/// Names one scenario: only that is tried, by whoever looks for what broke it.
+const SCENARIO_VARIABLE: &str = "WAYLEAVE_TEST_SCENARIO";
 /// So many runs without a fault show what every run writes.
 const RUNS: usize = 3;
 /// A position that is not there in every run gets so many tries.
@@ -141,27 +143,25 @@ impl<'a> Trial<'a> {
 
     /// Runs without a fault: they come to the same end by the same writes.
     async fn sample(&self) -> Result<Sample<'a>> {
-        let mut runs = Vec::new();
-        for _ in 0..RUNS {
-            let prepared = self.prepare(LAST_MINUTE + 4).await?;
-            runs.push(prepared);
-        }
+        let runs = (0..RUNS).map(|_| self.prepare(LAST_MINUTE + 4));
+        let runs = futures::future::try_join_all(runs).await?;
         for Prepared { tenant, .. } in &runs {
             self.stand.quiet(&tenant.ns, 0).await?;
         }
         // What comes late of before is no part of it.
         let since = self.stand.faults.count();
-        let mut samples = Vec::new();
         for Prepared { tenant, .. } in &runs {
             self.scenario.cause(tenant).await?;
-            if self.scenario == Scenario::Expire {
-                eventually("the end", Duration::from_secs(80), || async {
-                    Ok(self.scenario.happened(tenant).await.ok())
-                })
-                .await?;
-            } else {
-                self.scenario.happened(tenant).await?;
-            }
+        }
+        for Prepared { tenant, .. } in &runs {
+            let limit = self.scenario.limit();
+            eventually("it to happen", limit, || async {
+                self.scenario.happened(tenant).await.map(Some)
+            })
+            .await?;
+        }
+        let mut samples = Vec::new();
+        for Prepared { tenant, .. } in &runs {
             self.stand.quiet(&tenant.ns, since).await?;
             let calls = self.stand.faults.calls_of(&tenant.ns, since);
             samples.push((positions(&calls), Picture::of(tenant).await?));
@@ -308,7 +308,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
 async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -> Result<()> {
     let begun = Instant::now();
     let stand = Stand::start().await?;
-    let chosen = std::env::var("WAYLEAVE_TEST_SCENARIO").unwrap_or_default();
+    let chosen = std::env::var(SCENARIO_VARIABLE).unwrap_or_default();
     let mut total = Tally::default();
     for scenario in Scenario::ALL {
         let is_chosen = match chosen.as_str() {

@@ -20,8 +20,8 @@ use crate::stand::{Stand, is_long};
 const TIMES: usize = 2;
 /// Watches pause for up to three seconds after an error, and proofs too.
 const SOON: Duration = Duration::from_secs(45);
-/// A connection on which nothing comes is given up after five minutes, and some calls follow others.
-const GIVEN_UP: Duration = Duration::from_secs(700);
+/// A call that is not answered is given up after a minute, and some calls follow others.
+const GIVEN_UP: Duration = Duration::from_secs(400);
 
 /// What all grants share.
 fn is_shared(call: &Call) -> bool {

@@ -122,8 +122,11 @@ impl Life {
     fn tokens_end_in_time(&self, verdict: &Verdict, plan: &Plan) -> Judged {
         let (token, until) = match &plan.step {
             Step::Issue(issue) => (issue.token, issue.until),
-            Step::Rotate(rotate) => (rotate.token, rotate.until),
+            Step::Rotate(rotate) => (Some(rotate.token), rotate.until),
             _ => return Ok(()),
+        };
+        let Some(token) = token else {
+            return Err("no token for a grant of tokens".to_owned());
         };
         let Access::Active { until: latest, .. } = verdict.access else {
             return Err("minted for nobody".to_owned());
@@ -150,6 +153,7 @@ impl Life {
             decisions: &decisions,
             owners: &owners,
             deleted_owners: &self.deleted_owners,
+            uninstalling: false,
         };
         let bindings = self.observed.children.iter();
         let live = self.grant.status.as_ref().and_then(|it| it.identity.as_ref());

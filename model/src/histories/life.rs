@@ -230,7 +230,7 @@ impl Life {
 
     pub(super) fn happens(&mut self, happening: Happening, how: u32) {
         let (low, wide) = (i64::from(how % 7), i64::from(how));
-        let owner = if how % 2 == 0 { "alice" } else { "bob" };
+        let owner = if how.is_multiple_of(2) { "alice" } else { "bob" };
         // Several things can happen within one second.
         self.server = self.server.plus(low.min(2));
         let day = |days: i64| at("2026-12-02T00:00:00Z").plus(days * DAY);
@@ -250,7 +250,7 @@ impl Life {
             }
             Approve => self.decide(
                 "Approve",
-                if how % 3 == 0 {
+                if how.is_multiple_of(3) {
                     "erin@corp.example"
                 } else {
                     "dave@corp.example"
@@ -292,14 +292,14 @@ impl Life {
             }
             // It can't be undone.
             OwnerRests => {
-                if let Some(owner) = self.owners.get_mut(owner).filter(|_| how % 4 == 0) {
+                if let Some(owner) = self.owners.get_mut(owner).filter(|_| how.is_multiple_of(4)) {
                     owner.spec.active = false;
                 }
             }
             OwnerHasALastDay => {
                 let end = self.server.plus(wide % 10_000 - 300);
                 if let Some(owner) = self.owners.get_mut(owner) {
-                    owner.spec.until = (how % 5 > 0).then_some(end);
+                    owner.spec.until = (!how.is_multiple_of(5)).then_some(end);
                 }
             }
             IntegrationGoesOrComes => match self.integration.take() {
@@ -312,9 +312,11 @@ impl Life {
                     integration.spec.suspend = !integration.spec.suspend;
                 }
             }
-            ChangeTicket => self.grant.spec.ticket = Some(if how % 2 == 0 { "CHG-2" } else { "CHG-4711" }.into()),
+            ChangeTicket => {
+                self.grant.spec.ticket = Some(if how.is_multiple_of(2) { "CHG-2" } else { "CHG-4711" }.into())
+            }
             ChangeAccess => {
-                let verbs = if how % 2 == 0 {
+                let verbs = if how.is_multiple_of(2) {
                     vec!["get".into(), "list".into()]
                 } else {
                     vec!["get".into()]
@@ -325,7 +327,7 @@ impl Life {
             ChangeExpiry => self.grant.spec.expires_at = day(1 + wide % 60),
             ChangeAgreement => {
                 if let Some(integration) = &mut self.integration {
-                    integration.spec.agreement.ends_at = (how % 3 > 0).then(|| day(wide % 60));
+                    integration.spec.agreement.ends_at = (!how.is_multiple_of(3)).then(|| day(wide % 60));
                 }
             }
             ChangeReview => {
@@ -341,7 +343,7 @@ impl Life {
                 }
             }
             PolicyHardens => {
-                let to = if how % 2 == 0 {
+                let to = if how.is_multiple_of(2) {
                     HardExpiry::Preferred
                 } else {
                     HardExpiry::Required
@@ -379,7 +381,7 @@ impl Life {
                 }
             }
             Delete => {
-                if how % 3 == 0 && self.grant.metadata.deletion_timestamp.is_none() {
+                if how.is_multiple_of(3) && self.grant.metadata.deletion_timestamp.is_none() {
                     self.grant.metadata.deletion_timestamp = Some(Time(self.server.timestamp()));
                 }
             }
@@ -418,6 +420,7 @@ impl Life {
             confirmations: &confirmations,
             policies: &policies,
             namespaces: &[("payments".to_owned(), payments)].into(),
+            absent_key: None,
             cluster_roles: &BTreeMap::new(),
             reserved_namespaces: &BTreeSet::new(),
             delivery_secrets: &BTreeMap::new(),
@@ -425,6 +428,8 @@ impl Life {
             admission_proved: self.proved,
             proofs: Some(&PROOFS),
             other_rights: None,
+            static_credential: None,
+            uninstalling: None,
             clock_skew: (self.ahead.abs() > 30).then_some(self.ahead),
         })
     }
@@ -446,6 +451,7 @@ impl Life {
                 }
             }
             Step::Issue(issue) => {
+                let token = issue.token.ok_or("no token for a grant of tokens")?;
                 self.observed.finalizer = true;
                 self.grant.status = Some(plan.status.clone());
                 let site = Site {
@@ -457,8 +463,8 @@ impl Life {
                 wanted.sort_by_key(|it| std::cmp::Reverse(it.kind));
                 // In the order of the shell: the identity, roles, the anchor, the delivery, and the bindings last.
                 let rank = |kind| match kind {
-                    ChildKind::ServiceAccount => 0,
-                    ChildKind::Role => 1,
+                    ChildKind::Role => 0,
+                    ChildKind::ServiceAccount => 1,
                     ChildKind::Anchor => 2,
                     ChildKind::DeliverySecret => 3,
                     ChildKind::RoleBinding => 4,
@@ -473,8 +479,8 @@ impl Life {
                     if want.kind == ChildKind::DeliverySecret {
                         let uid_of = |kind| children.iter().find(|it| it.kind == kind).map(|it| it.uid.clone());
                         let (account, anchor) = (uid_of(ChildKind::ServiceAccount), uid_of(ChildKind::Anchor));
-                        let until = issue.token.hard.then_some(issue.until);
-                        self.mint(account, anchor, issue.token.seconds, until);
+                        let until = token.hard.then_some(issue.until);
+                        self.mint(account, anchor, token.seconds, until);
                         self.deliver(issue.activation, 1)?;
                     }
                     if want.kind == ChildKind::RoleBinding {
@@ -484,9 +490,9 @@ impl Life {
                     }
                 }
                 if complete {
-                    let minted = self.minted(issue.token.seconds);
+                    let minted = self.minted(token.seconds);
                     let children = children.iter().map(record).collect();
-                    let status = issued(&plan.status, &verdict, issue.until, &minted, children, self.now());
+                    let status = issued(&plan.status, &verdict, issue.until, Some(&minted), children, self.now());
                     self.grant.status = Some(status);
                 }
             }
