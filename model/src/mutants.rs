@@ -67,7 +67,6 @@ fn a_claim_that_nothing_guards() {
         takeovers: 1,
         ..Bounds::default()
     };
-    finds(Broken::UnguardedClaim, properties::STAYS_CUT, paused.clone());
     finds(Broken::UnguardedClaim, properties::NEW_NAMES, paused);
 }
 

@@ -304,6 +304,17 @@ impl Replica {
         }
     }
 
+    /// The activation that is being made.
+    pub(crate) fn making(&self) -> Option<(u8, u8)> {
+        let Some(Job::Make { view, .. }) = &self.job else {
+            return None;
+        };
+        match judge(view).next {
+            Next::Issue { activation, .. } => Some((view.grant.uid, activation)),
+            _ => None,
+        }
+    }
+
     /// What is under way makes no more activations and generations than this.
     pub(crate) fn is_within(&self, (activations, generations): (u8, u8)) -> bool {
         let Some(Job::Make { view, .. }) = &self.job else {
