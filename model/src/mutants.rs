@@ -116,3 +116,17 @@ fn bindings_that_say_nothing_of_the_last_no() {
         },
     );
 }
+
+#[test]
+fn a_delivery_that_nothing_guards() {
+    finds(
+        Broken::UnguardedDelivery,
+        properties::IN_PLACE,
+        Bounds {
+            clock: vec![100, 650, 800],
+            most: (1, 3),
+            takeovers: 1,
+            ..Bounds::default()
+        },
+    );
+}

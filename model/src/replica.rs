@@ -56,6 +56,8 @@ pub(crate) enum Job {
         stage: Stage,
         made: Vec<ChildId>,
         token: Option<u8>,
+        /// What the delivery Secret held before the claim, as far as is known.
+        held: Option<u8>,
         issued_at: Second,
     },
     /// What failed is taken away again.
@@ -265,6 +267,7 @@ impl Replica {
                     stage: Stage::Binding,
                     made: vec![missing],
                     token: None,
+                    held: None,
                     issued_at: now,
                 });
             }
@@ -290,6 +293,7 @@ impl Replica {
                     stage: if fresh { Stage::FreshDecisions } else { Stage::Finalizer },
                     made: Vec::new(),
                     token: None,
+                    held: None,
                     issued_at: now,
                 })
             }
@@ -299,6 +303,7 @@ impl Replica {
                 stage: Stage::Claim,
                 made: Vec::new(),
                 token: None,
+                held: None,
                 issued_at: now,
             }),
         }
@@ -371,6 +376,7 @@ impl Replica {
                 stage,
                 made,
                 token,
+                held,
                 issued_at,
             } => {
                 let making = Making {
@@ -380,6 +386,7 @@ impl Replica {
                     stage,
                     made,
                     token,
+                    held,
                     issued_at,
                     broken,
                 };
@@ -456,6 +463,7 @@ struct Making {
     stage: Stage,
     made: Vec<ChildId>,
     token: Option<u8>,
+    held: Option<u8>,
     issued_at: Second,
     broken: Option<Broken>,
 }
@@ -471,6 +479,7 @@ impl Making {
                     stage: self.stage,
                     made: self.made,
                     token: self.token,
+                    held: self.held,
                     issued_at: self.issued_at,
                 })
             }
@@ -585,6 +594,11 @@ impl Making {
                 Stage::Claim
             }
             Stage::Claim => {
+                if rotates {
+                    let secret = self.recorded(ChildKind::DeliverySecret)?;
+                    let known = replica.children.iter().find(|it| it.id == secret);
+                    self.held = known.and_then(|it| it.holds);
+                }
                 let claim = judged.status.clone();
                 let written = server.write(&self.basis, blind, |grant| grant.status = claim)?;
                 self.basis = written.ok_or(Refused::NotFound)?;
@@ -629,7 +643,8 @@ impl Making {
                 let token = self.token.ok_or(Refused::NotFound)?;
                 if rotates {
                     let secret = self.recorded(ChildKind::DeliverySecret)?;
-                    server.deliver(&secret, token)?;
+                    let held = self.held.filter(|_| self.broken != Some(Broken::UnguardedDelivery));
+                    server.deliver(&secret, held, token)?;
                     if let Some(known) = replica.children.iter_mut().find(|it| it.id == secret) {
                         known.holds = Some(token);
                     }
