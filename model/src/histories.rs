@@ -16,7 +16,7 @@ fn cases(short: u32) -> ProptestConfig {
 
 /// A history of some happenings; each is followed by a look at the grant that may be interrupted.
 fn history(of: &'static [Happening]) -> impl Strategy<Value = Vec<(Happening, usize, u32)>> {
-    prop::collection::vec((prop::sample::select(of), 0usize..9, any::<u32>()), 1..9)
+    prop::collection::vec((prop::sample::select(of), 0usize..9, any::<u32>()), 1..8)
 }
 
 fn live_through(history: &[(Happening, usize, u32)]) -> Result<(), TestCaseError> {
@@ -30,7 +30,7 @@ fn live_through(history: &[(Happening, usize, u32)]) -> Result<(), TestCaseError
 }
 
 proptest! {
-    #![proptest_config(cases(26_000))]
+    #![proptest_config(cases(25_000))]
 
     /// Approvals, denials and revocations, by one and another, early and late, withdrawn and made again.
     #[test]

@@ -43,6 +43,8 @@ enum Broken {
     DeletedByName,
     /// Tokens are asked for that live for two minutes more than planned.
     LongTokens,
+    /// A token is delivered whoever delivered another since.
+    UnguardedDelivery,
     /// Bindings don't say which Deny or Revoke was known.
     NothingNoted,
 }

@@ -67,7 +67,6 @@ fn a_claim_that_nothing_guards() {
         takeovers: 1,
         ..Bounds::default()
     };
-    finds(Broken::UnguardedClaim, properties::STAYS_CUT, paused.clone());
     finds(Broken::UnguardedClaim, properties::NEW_NAMES, paused);
 }
 
@@ -113,6 +112,20 @@ fn bindings_that_say_nothing_of_the_last_no() {
         properties::JUST,
         Bounds {
             people: vec![vec![Deed::Revoke, Deed::Approve]],
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn a_delivery_that_nothing_guards() {
+    finds(
+        Broken::UnguardedDelivery,
+        properties::IN_PLACE,
+        Bounds {
+            clock: vec![100, 650, 800],
+            most: (1, 3),
+            takeovers: 1,
             ..Bounds::default()
         },
     );

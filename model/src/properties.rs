@@ -29,7 +29,8 @@ pub(crate) fn all() -> Vec<Property<Bounds>> {
             usable.all(|(token, role)| world.approved.contains(&(token.account.grant, role.variant)))
         }),
         Property::always(STAYS_CUT, |bounds: &Bounds, world: &World| {
-            !world.cut || !is_usable(bounds, world)
+            let mut usable = world.server.usable(world.now(bounds)).map(|(token, _)| token.account);
+            !world.cut || usable.all(|account| world.excused.contains(&(account.grant, account.activation)))
         }),
         Property::always(CLOSED, |bounds: &Bounds, world: &World| {
             let has_seen = |replica: &Replica| is_closed(bounds, world, replica);

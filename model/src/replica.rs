@@ -56,6 +56,8 @@ pub(crate) enum Job {
         stage: Stage,
         made: Vec<ChildId>,
         token: Option<u8>,
+        /// What the delivery Secret held before the claim, as far as is known.
+        held: Option<u8>,
         issued_at: Second,
     },
     /// What failed is taken away again.
@@ -257,17 +259,19 @@ impl Replica {
         let view = self.view(terms, now)?;
         let basis = self.newest()?.clone();
         let judged = judge(&view);
-        if broken == Some(Broken::BindingPutBack) && judged.active {
-            if let Some(missing) = self.missing_binding(&basis) {
-                return Some(Job::Make {
-                    view: Arc::new(view),
-                    basis,
-                    stage: Stage::Binding,
-                    made: vec![missing],
-                    token: None,
-                    issued_at: now,
-                });
-            }
+        if broken == Some(Broken::BindingPutBack)
+            && judged.active
+            && let Some(missing) = self.missing_binding(&basis)
+        {
+            return Some(Job::Make {
+                view: Arc::new(view),
+                basis,
+                stage: Stage::Binding,
+                made: vec![missing],
+                token: None,
+                held: None,
+                issued_at: now,
+            });
         }
         let status = (judged.status != basis.status).then(|| judged.status.clone());
         match &judged.next {
@@ -290,6 +294,7 @@ impl Replica {
                     stage: if fresh { Stage::FreshDecisions } else { Stage::Finalizer },
                     made: Vec::new(),
                     token: None,
+                    held: None,
                     issued_at: now,
                 })
             }
@@ -299,8 +304,20 @@ impl Replica {
                 stage: Stage::Claim,
                 made: Vec::new(),
                 token: None,
+                held: None,
                 issued_at: now,
             }),
+        }
+    }
+
+    /// The activation that is being made.
+    pub(crate) fn making(&self) -> Option<(u8, u8)> {
+        let Some(Job::Make { view, .. }) = &self.job else {
+            return None;
+        };
+        match judge(view).next {
+            Next::Issue { activation, .. } => Some((view.grant.uid, activation)),
+            _ => None,
         }
     }
 
@@ -360,6 +377,7 @@ impl Replica {
                 stage,
                 made,
                 token,
+                held,
                 issued_at,
             } => {
                 let making = Making {
@@ -369,6 +387,7 @@ impl Replica {
                     stage,
                     made,
                     token,
+                    held,
                     issued_at,
                     broken,
                 };
@@ -445,6 +464,7 @@ struct Making {
     stage: Stage,
     made: Vec<ChildId>,
     token: Option<u8>,
+    held: Option<u8>,
     issued_at: Second,
     broken: Option<Broken>,
 }
@@ -460,6 +480,7 @@ impl Making {
                     stage: self.stage,
                     made: self.made,
                     token: self.token,
+                    held: self.held,
                     issued_at: self.issued_at,
                 })
             }
@@ -574,6 +595,11 @@ impl Making {
                 Stage::Claim
             }
             Stage::Claim => {
+                if rotates {
+                    let secret = self.recorded(ChildKind::DeliverySecret)?;
+                    let known = replica.children.iter().find(|it| it.id == secret);
+                    self.held = known.and_then(|it| it.holds);
+                }
                 let claim = judged.status.clone();
                 let written = server.write(&self.basis, blind, |grant| grant.status = claim)?;
                 self.basis = written.ok_or(Refused::NotFound)?;
@@ -618,7 +644,8 @@ impl Making {
                 let token = self.token.ok_or(Refused::NotFound)?;
                 if rotates {
                     let secret = self.recorded(ChildKind::DeliverySecret)?;
-                    server.deliver(&secret, token)?;
+                    let held = self.held.filter(|_| self.broken != Some(Broken::UnguardedDelivery));
+                    server.deliver(&secret, held, token)?;
                     if let Some(known) = replica.children.iter_mut().find(|it| it.id == secret) {
                         known.holds = Some(token);
                     }

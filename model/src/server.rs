@@ -288,10 +288,11 @@ impl Server {
         self.tokens[usize::from(token)].delivered = true;
     }
 
-    /// Replaces what a delivery Secret holds, if it still is that one.
-    pub(crate) fn deliver(&mut self, secret: &ChildId, token: u8) -> Result<(), Refused> {
+    /// Replaces what a delivery Secret holds, if it still is that one, and holds what it held.
+    pub(crate) fn deliver(&mut self, secret: &ChildId, held: Option<u8>, token: u8) -> Result<(), Refused> {
         let found = self.at(secret.place()).ok_or(Refused::NotFound)?;
-        if self.children[found].id != *secret {
+        let is_another = held.is_some() && self.children[found].holds != held;
+        if self.children[found].id != *secret || is_another {
             return Err(Refused::Conflict);
         }
         self.children[found].holds = Some(token);

@@ -131,6 +131,8 @@ pub(crate) struct World {
     pub(crate) approved: Vec<(u8, u8)>,
     /// Access was cut because it had ended, and nothing was done since that could bring it back.
     pub(crate) cut: bool,
+    /// Activations that were being made at that moment: who makes them had judged before, and may be paused at any length.
+    pub(crate) excused: Vec<(u8, u8)>,
     /// The closing lane closed what should have stood, as everybody could know.
     pub(crate) overdone: bool,
 }
@@ -213,7 +215,10 @@ impl World {
             Deed::CutBinding => drop(server.tamper(ChildKind::RoleBinding, false)),
             Deed::SwapSecret => drop(server.tamper(ChildKind::DeliverySecret, true)),
         }
-        self.cut &= !deed.renews();
+        if deed.renews() {
+            self.cut = false;
+            self.excused.clear();
+        }
     }
 
     /// Tells watchers of what was written: those that don't lag hear it at once.
@@ -250,7 +255,10 @@ impl World {
             return;
         };
         let should_be = self.should_be(bounds);
-        self.cut |= was_usable && after.is_empty() && !should_be;
+        if was_usable && after.is_empty() && !should_be {
+            self.cut = true;
+            self.excused = self.replicas.iter().filter_map(Replica::making).collect();
+        }
         // What was made before a no goes, though approval came after it: another activation follows.
         let mut noes = self.server.decisions.iter().filter(|it| it.word != Word::Approve);
         let is_outdated = noes.any(|no| Some(no.at) > taken.knew);
@@ -332,6 +340,7 @@ impl Bounds {
             lost: 0,
             approved: Vec::new(),
             cut: false,
+            excused: Vec::new(),
             overdone: false,
         };
         world.replicas[0].leads = true;

@@ -39,6 +39,8 @@ struct Entry {
     stamp: u64,
     /// Of a binding: the latest Deny or Revoke that was known when it was made.
     last_no: Option<Instant>,
+    /// Of a delivery Secret: its resourceVersion.
+    version: Option<String>,
 }
 
 impl Index {
@@ -96,6 +98,10 @@ impl Index {
             source: source.to_owned(),
             stamp: inner.stamp,
             last_no,
+            version: metadata
+                .resource_version
+                .clone()
+                .filter(|_| kind == ChildKind::DeliverySecret),
         };
         inner.insert(key, entry);
     }
@@ -194,6 +200,14 @@ impl Index {
             bindings.map(|entry| (entry.child.clone(), entry.last_no)).collect();
         found.sort();
         found
+    }
+
+    /// The resourceVersion of a delivery Secret, if it still is that one.
+    pub(crate) fn version_of(&self, secret: &ChildRef) -> Option<String> {
+        let place = (secret.kind, secret.namespace.clone(), secret.name.clone());
+        let inner = lock(&self.0);
+        let entry = inner.entries.get(&place)?;
+        (entry.child.uid == secret.uid).then(|| entry.version.clone()).flatten()
     }
 
     /// The objects whose name and annotation both speak of a grant that is not known, by that grant's UID. Delivery Secrets
@@ -353,5 +367,39 @@ mod tests {
         );
         let found = index.of_grant(UID, &[], |_, _| true);
         assert_eq!(found.iter().map(|child| child.uid.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn a_secret_is_told_by_its_version_and_another_of_its_name_is_not() {
+        let secret = |uid: &str, version: &str| ObjectMeta {
+            namespace: Some("payments".to_owned()),
+            name: Some("credential".to_owned()),
+            uid: Some(uid.to_owned()),
+            resource_version: Some(version.to_owned()),
+            ..ObjectMeta::default()
+        };
+        let known = ChildRef {
+            kind: ChildKind::DeliverySecret,
+            namespace: "payments".to_owned(),
+            name: "credential".to_owned(),
+            uid: "one".to_owned(),
+        };
+        let index = Index::default();
+        for version in ["7", "8"] {
+            index.put(
+                "secrets",
+                ChildKind::DeliverySecret,
+                &secret("one", version),
+                String::new(),
+            );
+            assert_eq!(index.version_of(&known).as_deref(), Some(version));
+        }
+        index.put(
+            "secrets",
+            ChildKind::DeliverySecret,
+            &secret("another", "9"),
+            String::new(),
+        );
+        assert_eq!(index.version_of(&known), None);
     }
 }

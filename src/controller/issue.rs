@@ -322,6 +322,8 @@ pub(crate) async fn rotate(
         recorded(ChildKind::ServiceAccount)?,
         recorded(ChildKind::DeliverySecret)?,
     );
+    // As it is before the claim: whoever claims after us, and delivers before us, changes it.
+    let version = context.cache.index.version_of(delivery);
     let grant = write_status(context, world.grant.as_ref(), claim).await?;
     let site = Site {
         grant: &grant,
@@ -337,7 +339,7 @@ pub(crate) async fn rotate(
         .create(ChildKind::Anchor, "secrets", anchor, |_| String::new())
         .await?;
     let minted = match mint(context, &grant, account, &anchor, rotate.token, rotate.until).await {
-        Ok((minted, data)) => deliver(context, delivery, &data).await.map(|()| minted),
+        Ok((minted, data)) => deliver(context, delivery, version, &data).await.map(|()| minted),
         Err(error) => Err(error),
     };
     let minted = match minted {
@@ -354,15 +356,22 @@ pub(crate) async fn rotate(
     write_status(context, &grant, &status).await
 }
 
-/// Replaces the data of a delivery Secret, keys that others put there included, if it still is the one on record.
-async fn deliver(context: &Context, delivery: &ChildRef, data: &super::credential::Delivery) -> Result<()> {
+/// Replaces the data of a delivery Secret, keys that others put there included, if it still is the one on record, and, where
+/// its version is known, nobody wrote to it since.
+async fn deliver(
+    context: &Context,
+    delivery: &ChildRef,
+    version: Option<String>,
+    data: &super::credential::Delivery,
+) -> Result<()> {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(context.client.clone(), &delivery.namespace);
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": delivery.uid})];
+    operations
+        .extend(version.map(|version| json!({"op": "add", "path": "/metadata/resourceVersion", "value": version})));
+    operations.push(json!({"op": "add", "path": "/data", "value": data}));
     // The error could quote what it failed on.
-    let operations: json_patch::Patch = serde_json::from_value(json!([
-        {"op": "test", "path": "/metadata/uid", "value": delivery.uid},
-        {"op": "add", "path": "/data", "value": data},
-    ]))
-    .map_err(|_| Error::Incomplete("the credential can't be written as JSON"))?;
+    let operations: json_patch::Patch = serde_json::from_value(operations.into())
+        .map_err(|_| Error::Incomplete("the credential can't be written as JSON"))?;
     let patch = Patch::Json::<()>(operations);
     let written = call(
         "delivering the credential",

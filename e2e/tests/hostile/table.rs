@@ -84,15 +84,16 @@ pub fn show(outcomes: &[Outcome<'_>], begun: Instant) {
     ));
 }
 
-/// Policies of the pack that speak of others than these attackers: of the operator, of who writes for the whole cluster, of sizes,
+/// Policies of the pack that speak of others than these attackers: of the operator, of who writes for the whole cluster or beside the operator, of sizes,
 /// and of who deletes what was decided about his own request.
-const OF_OTHERS: [&str; 9] = [
+const OF_OTHERS: [&str; 10] = [
     "decisions-kept-grants",
     "decisions-kept-integrations",
     "operator-limits",
     "operator-pod",
     "operator-spec",
     "operator-tokens",
+    "own-records",
     "policy-authority",
     "records",
     "sizes",

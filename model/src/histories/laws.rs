@@ -9,7 +9,7 @@ use wayleave::domain::lifetime;
 use wayleave::domain::ownership::Owners;
 use wayleave::domain::verdict::{Access, Verdict};
 use wayleave::plan::children::Site;
-use wayleave::plan::{Child, Plan, REACTIVATE_AFTER, Step};
+use wayleave::plan::{Child, Plan, Step};
 
 use super::life::Life;
 use crate::objects::IDENTITIES;
@@ -216,34 +216,30 @@ impl Life {
         })
     }
 
-    /// Turns until nothing is left to do, with what the closing lane does in between.
-    fn settle(&mut self) -> Result<Plan, String> {
+    /// Turns until a look changes nothing: L2 is that there is such a look.
+    fn settle(&mut self) -> Result<(Verdict, Plan), String> {
         for _ in 0..16 {
-            let plan = self.turn(usize::MAX)?;
-            if plan.step == Step::Rest {
-                return Ok(plan);
+            let (verdict, plan) = self.look();
+            let is_said = Some(&plan.status) == self.grant.status.as_ref();
+            if plan.step == Step::Rest && is_said {
+                return Ok((verdict, plan));
             }
-            if plan.step == Step::Finish {
-                return self.turn(usize::MAX);
-            }
+            self.carry_out(usize::MAX, &verdict, &plan)?;
         }
-        Err(format!("never at rest: {:?}", self.look().1.step))
+        Err(format!("L2 never at rest: {:?}", self.look().1.step))
     }
 
-    /// L2, and that what is there is what should be: with nothing that goes on from outside.
+    /// What is there is what should be, once nothing goes on from outside.
     pub(super) fn comes_to_rest(&mut self) -> Judged {
-        self.settle()?;
-        // What drifted is made anew after a while.
-        self.server = self.server.plus(REACTIVATE_AFTER + 1);
-        self.settle()?;
-        let (verdict, again) = self.look();
-        law(again.step == Step::Rest, || format!("restless: {:?}", again.step))?;
-        law(Some(&again.status) == self.grant.status.as_ref(), || {
-            "L2 a second look writes".to_owned()
-        })?;
+        let (mut verdict, mut plan) = self.settle()?;
+        if let Some(not_before) = plan.status.not_before {
+            // What drifted is made anew after a while.
+            self.server = self.server.max(not_before.plus(-self.ahead));
+            (verdict, plan) = self.settle()?;
+        }
         let children = &self.observed.children;
         let bound = children.iter().any(|it| it.kind == ChildKind::RoleBinding);
-        let identity = again.status.identity.as_ref();
+        let identity = plan.status.identity.as_ref();
         match verdict.access {
             Access::Inactive => law(children.is_empty() && identity.is_none(), || {
                 "I6 something is left".to_owned()

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use wayleave::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, ChildRef, HardExpiry, Instant,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, ChildRef, Decision, HardExpiry, Instant,
     PartnerIntegration, SubjectKind, Uid,
 };
 use wayleave::domain::admission::Proofs;
@@ -133,7 +133,24 @@ pub(super) static EVERYTHING: &[Happening] = &[
 
 static INTEGRATION: LazyLock<PartnerIntegration> = LazyLock::new(fixtures::integration);
 static GRANT: LazyLock<AccessGrant> = LazyLock::new(fixtures::grant);
-static POLICY: LazyLock<AccessPolicy> = LazyLock::new(fixtures::policy);
+/// What it permits is only what the grant may ask for: a wider ceiling takes longer to compare with.
+static POLICY: LazyLock<AccessPolicy> = LazyLock::new(|| {
+    let mut policy = fixtures::policy();
+    for rule in &mut policy.spec.access.rules {
+        rule.api_groups.truncate(1);
+        rule.resources.truncate(1);
+    }
+    policy
+});
+static DECISION: LazyLock<AccessDecision> = LazyLock::new(|| {
+    fixtures::decision(
+        "one",
+        "Approve",
+        "dave@corp.example",
+        "sha256:0",
+        "2026-12-02T00:00:00Z",
+    )
+});
 static PROOFS: LazyLock<Proofs> = LazyLock::new(|| Proofs::since(at("2020-01-01T00:00:00Z")));
 const DAY: i64 = 86_400;
 
@@ -201,7 +218,7 @@ impl Life {
             away: None,
             made: 0,
         };
-        life.decide("Approve", "dave@corp.example");
+        life.decide(Decision::Approve, "dave@corp.example");
         life
     }
 
@@ -221,10 +238,15 @@ impl Life {
     }
 
     /// Somebody decides, in a second of its own or in that of the decision before.
-    fn decide(&mut self, word: &str, by: &str) {
-        let name = format!("{}-{}", word.to_lowercase(), self.number());
-        let digest = self.digest();
-        let decision = fixtures::decision(&name, word, by, &digest, &self.server.to_string());
+    fn decide(&mut self, word: Decision, by: &str) {
+        let mut decision = DECISION.clone();
+        let name = format!("decision-{}", self.number());
+        decision.metadata.uid = Some(format!("uid-of-{name}"));
+        decision.metadata.name = Some(name);
+        decision.metadata.creation_timestamp = Some(Time(self.server.timestamp()));
+        decision.spec.decision = word;
+        decision.spec.decided_by = Some(by.into());
+        decision.spec.digest = (word == Decision::Approve).then(|| self.digest().as_str().into());
         self.decisions.push(decision);
     }
 
@@ -249,7 +271,7 @@ impl Life {
                 self.ahead = [0, 0, 1, -29, 31, -60, 3_600, -3_600, 90_000, -300_000_000][how as usize % 10]
             }
             Approve => self.decide(
-                "Approve",
+                Decision::Approve,
                 if how.is_multiple_of(3) {
                     "erin@corp.example"
                 } else {
@@ -258,14 +280,14 @@ impl Life {
             ),
             ApproveWhatIsToCome => {
                 let before = self.grant.spec.ticket.replace("CHG-2".into());
-                self.decide("Approve", "dave@corp.example");
+                self.decide(Decision::Approve, "dave@corp.example");
                 self.grant.spec.ticket = before;
             }
-            ApproveByTheRequester => self.decide("Approve", "carol@corp.example"),
-            Deny => self.decide("Deny", "erin@corp.example"),
-            Revoke => self.decide("Revoke", "erin@corp.example"),
+            ApproveByTheRequester => self.decide(Decision::Approve, "carol@corp.example"),
+            Deny => self.decide(Decision::Deny, "erin@corp.example"),
+            Revoke => self.decide(Decision::Revoke, "erin@corp.example"),
             RevokeTheIntegration => {
-                self.decide("Revoke", "erin@corp.example");
+                self.decide(Decision::Revoke, "erin@corp.example");
                 if let Some(decision) = self.decisions.last_mut() {
                     decision.spec.subject.kind = SubjectKind::PartnerIntegration;
                     decision.spec.subject.name = "acme-billing".into();
@@ -435,9 +457,13 @@ impl Life {
     }
 
     /// One look and what follows, up to so many writes: with fewer than it takes, the process dies.
-    pub(super) fn turn(&mut self, limit: usize) -> Result<Plan, String> {
+    pub(super) fn turn(&mut self, limit: usize) -> Result<(), String> {
         let (verdict, plan) = self.look();
-        self.holds(&verdict, &plan)?;
+        self.carry_out(limit, &verdict, &plan)
+    }
+
+    pub(super) fn carry_out(&mut self, limit: usize, verdict: &Verdict, plan: &Plan) -> Result<(), String> {
+        self.holds(verdict, plan)?;
         match plan.step.clone() {
             Step::Rest => self.grant.status = Some(plan.status.clone()),
             Step::Finish => self.observed.finalizer = false,
@@ -492,7 +518,7 @@ impl Life {
                 if complete {
                     let minted = self.minted(token.seconds);
                     let children = children.iter().map(record).collect();
-                    let status = issued(&plan.status, &verdict, issue.until, Some(&minted), children, self.now());
+                    let status = issued(&plan.status, verdict, issue.until, Some(&minted), children, self.now());
                     self.grant.status = Some(status);
                 }
             }
@@ -524,7 +550,7 @@ impl Life {
                         let minted = self.minted(rotate.token.seconds);
                         let status = rotated(
                             &plan.status,
-                            &verdict,
+                            verdict,
                             rotate.until,
                             &minted,
                             record(&anchor),
@@ -537,7 +563,7 @@ impl Life {
             }
         }
         self.see_what_is_recorded();
-        Ok(plan)
+        Ok(())
     }
 
     /// A recorded delivery Secret that nobody sees is told of by its record.
