@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -209,14 +209,23 @@ impl AuditLog {
 
     /// Everything since the mark.
     pub fn since(&self, mark: Mark) -> Result<AuditEvents> {
+        let mut events = Vec::new();
+        self.each_since(mark, |event| events.push(event))?;
+        Ok(AuditEvents(events))
+    }
+
+    /// Shows every call since the mark, one after the other: a long log takes no room.
+    pub fn each_since(&self, mark: Mark, mut show: impl FnMut(AuditEvent)) -> Result<()> {
         let mut file = File::open(&self.path).with_context(|| self.failed())?;
         file.seek(SeekFrom::Start(mark.0))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        let mut file = BufReader::new(file);
+        let mut line = String::new();
         // The last line may be half written.
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        let event = |line: &str| serde_json::from_str(line).with_context(|| format!("not an audit event: {line}"));
-        Ok(AuditEvents(complete.lines().map(event).collect::<Result<_>>()?))
+        while file.read_line(&mut line)? > 0 && line.ends_with('\n') {
+            show(serde_json::from_str(&line).with_context(|| format!("not an audit event: {line}"))?);
+            line.clear();
+        }
+        Ok(())
     }
 
     /// Waits until some call since the mark meets the condition, and gives the first.
