@@ -55,13 +55,6 @@ impl Calls {
         times
     }
 
-    /// When the last of those was answered that are about grants and what is made for them.
-    pub(super) fn last_of_grants(&self) -> Option<Timestamp> {
-        let of_others = ["accessdecisions", "partnerintegrations"];
-        let is_of_grants = |call: &&Call| !of_others.iter().any(|resource| call.what.contains(resource));
-        self.0.iter().filter(is_of_grants).map(|call| call.at).max()
-    }
-
     pub(super) fn writes(&self) -> usize {
         self.0.iter().filter(|call| call.is_write).count()
     }

@@ -92,8 +92,7 @@ pub(super) async fn rotate(field: &Field<'_>, set: &Set) -> Result<Calls> {
     .await?;
     field
         .wait_all(set, "the second credentials", |grant| {
-            let credential = &grant["status"]["credential"];
-            credential["generation"] == 2 && credential["previous"].is_null()
+            grant["status"]["credential"]["deliveredGeneration"] == 2
         })
         .await?;
     quiet(field.cp, patience(set.grants.len())).await?;

@@ -316,7 +316,7 @@ impl Bench<'_> {
     async fn storm(&self, report: &mut Report) -> Result<()> {
         progress("an end within a storm of issues");
         let (field, count) = (self.field, self.sizes.many);
-        let others = field.approved("storm-others", count, 0).await?;
+        let others = field.approved("others", count, 0).await?;
         let set = field.approved("storm", count, 0).await?;
         ours::issue(field, self.operator, &set).await?;
         let partners = Partners::of(field, &set).await?;
