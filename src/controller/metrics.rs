@@ -176,16 +176,16 @@ impl Collector for Grants {
                 unreadable += 1;
                 continue;
             };
-            let status = grant.status.clone().unwrap_or_default();
-            let active = conditions::find(&status.conditions, types::ACTIVE);
-            with_static += i64::from(conditions::find(&status.conditions, types::STATIC_CREDENTIAL).is_some());
+            // Not cloned: there can be ten thousand, and they are read at each scrape.
+            let status = grant.status.as_ref();
+            let said = status.map_or_else(Default::default, |status| status.conditions.as_slice());
+            let active = conditions::find(said, types::ACTIVE);
+            with_static += i64::from(conditions::find(said, types::STATIC_CREDENTIAL).is_some());
             let reason = active.map_or("Unknown", |condition| condition.reason.as_str());
             *by_reason.entry(reason.to_owned()).or_default() += 1;
             let is_active = active.is_some_and(|condition| condition.status == "True");
-            let ended = grant
-                .spec
-                .expires_at
-                .min(status.active_until.unwrap_or(grant.spec.expires_at));
+            let until = status.and_then(|status| status.active_until);
+            let ended = until.map_or(grant.spec.expires_at, |until| until.min(grant.spec.expires_at));
             let failed = reason == Reason::RevocationFailed.as_str();
             overdue += i64::from(failed || is_active && ended < now());
         }
