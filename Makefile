@@ -36,6 +36,12 @@ test-long: tools ## run every test, and all of each, on each Kubernetes version:
 	done; \
 	test -z "$$failed" || { echo "tests failed on Kubernetes$$failed" >&2; exit 1; }
 
+.PHONY: bench
+bench: control-plane ## measure speed and cost beside a raw client, on an idle machine (BENCH: its flags, such as "--rounds 1")
+	@echo "building the operator and the benchmark ..." >&2
+	$(CARGO) build --workspace --release --locked --bin wayleave --bin bench
+	@"$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/bench" $(BENCH)
+
 .PHONY: lint
 lint: tools ## check format, lints, documentation, and, where cargo-deny is installed, licences and sources
 	$(CARGO) fmt --all --check
