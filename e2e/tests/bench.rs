@@ -106,7 +106,10 @@ fn kept_and_drawn(report: &Report) -> Result<()> {
     let rows: Vec<Row> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
     ensure!(rows == report.rows(), "what is kept is not what was measured");
     let bars = rows.iter().filter(|row| row.target.is_some()).count();
-    let zero = rows.iter().filter(|row| row.target == Some(Target::AtMost(0.0))).count();
+    let zero = rows
+        .iter()
+        .filter(|row| row.target == Some(Target::AtMost(0.0)))
+        .count();
     ensure!(zero >= NOTHING.len(), "{zero} rows may only be nothing");
     let svg = picture::draw(report, "a smoke run");
     ensure!(svg.matches("<rect x=").count() == bars, "not every target is drawn");

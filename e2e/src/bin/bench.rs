@@ -1,6 +1,5 @@
 //! `make bench`: measures Wayleave beside a raw client on a control plane of its own; shows a table, keeps JSON lines and
 //! a picture. Ends with 1 where a target was missed and `--strict` is given.
-#![expect(clippy::disallowed_methods, reason = "drives a real cluster")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
