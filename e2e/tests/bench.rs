@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use wayleave_e2e::bench::report::{Row, Target};
-use wayleave_e2e::bench::{Report, Sizes, picture, run};
+use wayleave_e2e::bench::{Part, Report, Sizes, picture, run};
 
 const FEW: usize = 5;
 const MANY: usize = 20;
@@ -73,7 +73,7 @@ async fn the_benchmark_measures_every_row() -> Result<()> {
         rounds: 1,
         idle: Duration::from_secs(3),
     };
-    let report = run(sizes).await?;
+    let report = run(sizes, &Part::ALL).await?;
     for of in BESIDE_THE_RULER {
         let row = row(&report, of)?;
         let ratio = row.ratio.with_context(|| format!("{row:?} has no ratio"))?;

@@ -25,4 +25,4 @@ pub mod run;
 mod single;
 
 pub use report::{Report, Row};
-pub use run::{Sizes, run};
+pub use run::{Part, Sizes, run};

@@ -33,6 +33,26 @@ const CALLS_TO_REVOKE: f64 = 10.0;
 /// How long before an end the storm breaks out, or the leader is killed.
 const JUST_BEFORE: SignedDuration = SignedDuration::from_millis(1_000);
 
+/// A part of the benchmark that can be run without the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Ruler and Wayleave in turns.
+    Turns,
+    /// An end within a storm of issues.
+    Storm,
+    /// An end after the leader was killed.
+    Killed,
+    /// An owner is removed.
+    Owner,
+    /// Memory and a restart with many live grants.
+    Load,
+}
+
+impl Part {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Turns, Self::Storm, Self::Killed, Self::Owner, Self::Load];
+}
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -50,8 +70,8 @@ pub struct Sizes {
     pub idle: Duration,
 }
 
-/// Measures everything.
-pub async fn run(sizes: Sizes) -> Result<Report> {
+/// Measures these parts, in their order.
+pub async fn run(sizes: Sizes, parts: &[Part]) -> Result<Report> {
     let mut report = Report::default();
     facts(&mut report, sizes);
     let cp = ControlPlane::start().await?;
@@ -74,13 +94,19 @@ pub async fn run(sizes: Sizes) -> Result<Report> {
         ruler,
         sizes,
     };
-    for round in 0..sizes.rounds {
-        bench.round(round, &mut report).await?;
+    for part in Part::ALL.into_iter().filter(|part| parts.contains(part)) {
+        match part {
+            Part::Turns => {
+                for round in 0..sizes.rounds {
+                    bench.round(round, &mut report).await?;
+                }
+            }
+            Part::Storm => bench.storm(&mut report).await?,
+            Part::Killed => bench.leader_killed(&mut report).await?,
+            Part::Owner => bench.owner_removed(&mut report).await?,
+            Part::Load => load::load(&field, &operator, sizes.load, &mut report).await?,
+        }
     }
-    bench.storm(&mut report).await?;
-    bench.leader_killed(&mut report).await?;
-    bench.owner_removed(&mut report).await?;
-    load::load(&field, &operator, sizes.load, &mut report).await?;
     cp.remove();
     Ok(report)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use wayleave_e2e::bench::{Sizes, picture, run};
+use wayleave_e2e::bench::{Part, Sizes, picture, run};
 
 /// Measures Wayleave beside a raw client that makes the same calls, on a real control plane.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ struct Args {
     /// For how many seconds nothing happens, to see that nothing is called.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     idle: u64,
+    /// Only this part, or these, with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
     /// Where the numbers are kept, as JSON lines.
     #[arg(long, default_value = "target/bench/bench.jsonl", value_name = "FILE")]
     json: PathBuf,
@@ -61,7 +64,12 @@ async fn main() -> Result<ExitCode> {
         rounds: args.rounds,
         idle: Duration::from_secs(args.idle),
     };
-    let report = run(sizes).await?;
+    let parts = if args.only.is_empty() {
+        Part::ALL.to_vec()
+    } else {
+        args.only
+    };
+    let report = run(sizes, &parts).await?;
     write(&args.json, &report.json_lines()?)?;
     let fact = |name: &str| {
         let fact = report.facts.get(name);
