@@ -11,8 +11,8 @@ use crate::control_plane::ControlPlane;
 use crate::eventually::eventually;
 use crate::operator::{NAMESPACE, Operator, SERVICE_ACCOUNT};
 
-/// Nothing was called for this long: what was under way is through.
-const QUIET: Duration = Duration::from_millis(800);
+/// Nothing was called for this long: what was under way is through. An integration counts its grants at most once a second.
+const QUIET: Duration = Duration::from_millis(1_500);
 
 /// One call of the operator.
 #[derive(Debug, Clone)]
