@@ -11,7 +11,7 @@
 //! | [`tenant`] | [`Tenant`]: a namespace with people, owners, a policy and an integration, and a partner's requests |
 //! | [`demo`] | the story that `make demo` plays |
 //! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server, or kills it at one |
-//! | [`bench`] | what `make bench` measures |
+//! | [`bench`](mod@bench) | what `make bench` measures |
 //! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server |
 //! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |

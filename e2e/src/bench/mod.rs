@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`run`] | the order of everything that is measured |
+//! | [`run`](mod@run) | the order of everything that is measured |
 //! | `field` | the cluster, its people, and sets of grants that are asked for and approved |
 //! | `ours` | what Wayleave makes of a set: issued, rotated, ended |
 //! | `ruler` | the raw client: the same objects by the same calls, nothing around them |
