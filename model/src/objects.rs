@@ -558,10 +558,10 @@ fn observed(view: &View, grant: &AccessGrant) -> Observed {
             ..site(i64::from(child.id.activation))
         };
         let expected = site.expected(&[i64::from(child.id.generation)]).into_iter();
-        let same = expected
+        let mut same = expected
             .filter(|want| want.kind == child.id.kind)
             .map(|want| want.content);
-        same.last().unwrap_or_default()
+        same.next_back().unwrap_or_default()
     };
     let child = |child: &Child| wayleave::plan::Child {
         kind: child.id.kind,

@@ -259,18 +259,19 @@ impl Replica {
         let view = self.view(terms, now)?;
         let basis = self.newest()?.clone();
         let judged = judge(&view);
-        if broken == Some(Broken::BindingPutBack) && judged.active {
-            if let Some(missing) = self.missing_binding(&basis) {
-                return Some(Job::Make {
-                    view: Arc::new(view),
-                    basis,
-                    stage: Stage::Binding,
-                    made: vec![missing],
-                    token: None,
-                    held: None,
-                    issued_at: now,
-                });
-            }
+        if broken == Some(Broken::BindingPutBack)
+            && judged.active
+            && let Some(missing) = self.missing_binding(&basis)
+        {
+            return Some(Job::Make {
+                view: Arc::new(view),
+                basis,
+                stage: Stage::Binding,
+                made: vec![missing],
+                token: None,
+                held: None,
+                issued_at: now,
+            });
         }
         let status = (judged.status != basis.status).then(|| judged.status.clone());
         match &judged.next {

@@ -1,6 +1,7 @@
 //! One grant and everything around it, changed step by step.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -231,10 +232,24 @@ impl Life {
         self.made
     }
 
-    pub(super) fn digest(&self) -> String {
-        let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
+    /// What an approval would be of. What was worked out once is kept: of all that it covers these alone change here.
+    fn digest(&self) -> String {
+        type Covered = (Option<String>, usize, Instant, Option<Instant>);
+        thread_local! {
+            static DIGESTS: RefCell<HashMap<Covered, String>> = RefCell::default();
+        }
         let integration = self.integration.as_ref().unwrap_or(&INTEGRATION);
-        digest(integration, &self.grant, &targets).digest
+        let spec = &self.grant.spec;
+        let verbs = spec.access[0].rules.iter().flatten().map(|rule| rule.verbs.len()).sum();
+        let ticket = spec.ticket.as_ref().map(|ticket| ticket.0.clone());
+        let covered = (ticket, verbs, spec.expires_at, integration.spec.agreement.ends_at);
+        DIGESTS.with_borrow_mut(|digests| {
+            let found = digests.entry(covered).or_insert_with(|| {
+                let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
+                digest(integration, &self.grant, &targets).digest
+            });
+            found.clone()
+        })
     }
 
     /// Somebody decides, in a second of its own or in that of the decision before.
@@ -252,7 +267,7 @@ impl Life {
 
     pub(super) fn happens(&mut self, happening: Happening, how: u32) {
         let (low, wide) = (i64::from(how % 7), i64::from(how));
-        let owner = if how % 2 == 0 { "alice" } else { "bob" };
+        let owner = if how.is_multiple_of(2) { "alice" } else { "bob" };
         // Several things can happen within one second.
         self.server = self.server.plus(low.min(2));
         let day = |days: i64| at("2026-12-02T00:00:00Z").plus(days * DAY);
@@ -272,7 +287,7 @@ impl Life {
             }
             Approve => self.decide(
                 Decision::Approve,
-                if how % 3 == 0 {
+                if how.is_multiple_of(3) {
                     "erin@corp.example"
                 } else {
                     "dave@corp.example"
@@ -314,14 +329,14 @@ impl Life {
             }
             // It can't be undone.
             OwnerRests => {
-                if let Some(owner) = self.owners.get_mut(owner).filter(|_| how % 4 == 0) {
+                if let Some(owner) = self.owners.get_mut(owner).filter(|_| how.is_multiple_of(4)) {
                     owner.spec.active = false;
                 }
             }
             OwnerHasALastDay => {
                 let end = self.server.plus(wide % 10_000 - 300);
                 if let Some(owner) = self.owners.get_mut(owner) {
-                    owner.spec.until = (how % 5 > 0).then_some(end);
+                    owner.spec.until = (!how.is_multiple_of(5)).then_some(end);
                 }
             }
             IntegrationGoesOrComes => match self.integration.take() {
@@ -334,9 +349,11 @@ impl Life {
                     integration.spec.suspend = !integration.spec.suspend;
                 }
             }
-            ChangeTicket => self.grant.spec.ticket = Some(if how % 2 == 0 { "CHG-2" } else { "CHG-4711" }.into()),
+            ChangeTicket => {
+                self.grant.spec.ticket = Some(if how.is_multiple_of(2) { "CHG-2" } else { "CHG-4711" }.into())
+            }
             ChangeAccess => {
-                let verbs = if how % 2 == 0 {
+                let verbs = if how.is_multiple_of(2) {
                     vec!["get".into(), "list".into()]
                 } else {
                     vec!["get".into()]
@@ -347,7 +364,7 @@ impl Life {
             ChangeExpiry => self.grant.spec.expires_at = day(1 + wide % 60),
             ChangeAgreement => {
                 if let Some(integration) = &mut self.integration {
-                    integration.spec.agreement.ends_at = (how % 3 > 0).then(|| day(wide % 60));
+                    integration.spec.agreement.ends_at = (!how.is_multiple_of(3)).then(|| day(wide % 60));
                 }
             }
             ChangeReview => {
@@ -363,7 +380,7 @@ impl Life {
                 }
             }
             PolicyHardens => {
-                let to = if how % 2 == 0 {
+                let to = if how.is_multiple_of(2) {
                     HardExpiry::Preferred
                 } else {
                     HardExpiry::Required
@@ -401,7 +418,7 @@ impl Life {
                 }
             }
             Delete => {
-                if how % 3 == 0 && self.grant.metadata.deletion_timestamp.is_none() {
+                if how.is_multiple_of(3) && self.grant.metadata.deletion_timestamp.is_none() {
                     self.grant.metadata.deletion_timestamp = Some(Time(self.server.timestamp()));
                 }
             }
