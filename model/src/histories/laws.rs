@@ -290,12 +290,11 @@ impl Life {
             "L3 what was delivered is dead".to_owned()
         })?;
         let left = token.expires.seconds_since(self.now());
+        let life = token.expires.seconds_since(token.issued);
         let is_last = until.seconds_since(token.expires) <= lifetime::FADE + 5;
-        law(left >= lifetime / 3 || left >= lifetime::SHORTEST || is_last, || {
-            format!(
-                "L3 {left} s are left, of {lifetime} s, and {} s of access",
-                until.seconds_since(self.now())
-            )
+        law(left >= life / 3 || left >= lifetime::SHORTEST || is_last, || {
+            let access = until.seconds_since(self.now());
+            format!("L3 {left} s are left, of {life} s, and {access} s of access")
         })
     }
 

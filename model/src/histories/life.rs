@@ -160,6 +160,7 @@ const DAY: i64 = 86_400;
 pub(super) struct Token {
     pub(super) account: String,
     pub(super) anchor: String,
+    pub(super) issued: Instant,
     pub(super) expires: Instant,
     /// When access was to end, where it ends by itself.
     pub(super) until: Option<Instant>,
@@ -608,6 +609,7 @@ impl Life {
         self.tokens.push(Token {
             account: account.unwrap_or_default(),
             anchor: anchor.unwrap_or_default(),
+            issued: self.now(),
             expires: self.minted(seconds).expires_at,
             until,
         });
