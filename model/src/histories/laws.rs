@@ -185,7 +185,7 @@ impl Life {
         let Some(status) = &self.grant.status else { return false };
         let kept = &verdict.kept.status;
         match verdict.access {
-            Access::Active { .. } => status.active_until == kept.active_until,
+            Access::Active { .. } => status.active_until == kept.active_until && status.approvals == kept.approvals,
             Access::Inactive => status.departed_owners == kept.departed_owners && status.active_until.is_some(),
         }
     }
