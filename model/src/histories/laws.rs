@@ -189,7 +189,7 @@ impl Life {
         let Some(status) = &self.grant.status else { return false };
         let kept = &verdict.kept.status;
         match verdict.access {
-            Access::Active { .. } => status.active_until == kept.active_until,
+            Access::Active { .. } => status.active_until == kept.active_until && status.approvals == kept.approvals,
             Access::Inactive => status.departed_owners == kept.departed_owners && status.active_until.is_some(),
         }
     }
@@ -294,12 +294,11 @@ impl Life {
             "L3 what was delivered is dead".to_owned()
         })?;
         let left = token.expires.seconds_since(self.now());
+        let life = token.expires.seconds_since(token.issued);
         let is_last = until.seconds_since(token.expires) <= lifetime::FADE + 5;
-        law(left >= lifetime / 3 || left >= lifetime::SHORTEST || is_last, || {
-            format!(
-                "L3 {left} s are left, of {lifetime} s, and {} s of access",
-                until.seconds_since(self.now())
-            )
+        law(left >= life / 3 || left >= lifetime::SHORTEST || is_last, || {
+            let access = until.seconds_since(self.now());
+            format!("L3 {left} s are left, of {life} s, and {access} s of access")
         })
     }
 

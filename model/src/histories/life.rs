@@ -1,6 +1,7 @@
 //! One grant and everything around it, changed step by step.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -159,6 +160,7 @@ const DAY: i64 = 86_400;
 pub(super) struct Token {
     pub(super) account: String,
     pub(super) anchor: String,
+    pub(super) issued: Instant,
     pub(super) expires: Instant,
     /// When access was to end, where it ends by itself.
     pub(super) until: Option<Instant>,
@@ -231,10 +233,24 @@ impl Life {
         self.made
     }
 
-    pub(super) fn digest(&self) -> String {
-        let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
+    /// What an approval would be of. What was worked out once is kept: of all that it covers these alone change here.
+    fn digest(&self) -> String {
+        type Covered = (Option<String>, usize, Instant, Option<Instant>);
+        thread_local! {
+            static DIGESTS: RefCell<HashMap<Covered, String>> = RefCell::default();
+        }
         let integration = self.integration.as_ref().unwrap_or(&INTEGRATION);
-        digest(integration, &self.grant, &targets).digest
+        let spec = &self.grant.spec;
+        let verbs = spec.access[0].rules.iter().flatten().map(|rule| rule.verbs.len()).sum();
+        let ticket = spec.ticket.as_ref().map(|ticket| ticket.0.clone());
+        let covered = (ticket, verbs, spec.expires_at, integration.spec.agreement.ends_at);
+        DIGESTS.with_borrow_mut(|digests| {
+            let found = digests.entry(covered).or_insert_with(|| {
+                let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
+                digest(integration, &self.grant, &targets).digest
+            });
+            found.clone()
+        })
     }
 
     /// Somebody decides, in a second of its own or in that of the decision before.
@@ -597,6 +613,7 @@ impl Life {
         self.tokens.push(Token {
             account: account.unwrap_or_default(),
             anchor: anchor.unwrap_or_default(),
+            issued: self.now(),
             expires: self.minted(seconds).expires_at,
             until,
         });
