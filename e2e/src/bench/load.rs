@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use super::field::{Field, Set, namespaces_for, patience};
 use super::meter::{Calls, memory, metric, number, quiet};
@@ -51,6 +52,7 @@ pub(super) async fn load(field: &Field<'_>, operator: &Operator, grants: usize, 
     let settled = begun.elapsed().as_secs_f64();
     quiet(field.cp, patience(grants)).await?;
     let calls = Calls::since(field.cp, mark)?;
+    held.report.facts.insert("callsAfterRestart", json!(calls.kinds()));
     held.put("restart", "restart until all is decided anew", "s", None, settled);
     let none = Some(Target::AtMost(0.0));
     held.put(
