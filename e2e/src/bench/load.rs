@@ -3,19 +3,24 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use kube::api::DeleteParams;
 use serde_json::json;
 
-use super::field::{Field, Set, namespaces_for, patience};
+use super::field::{Field, Place, Set, namespaces_for, patience};
 use super::meter::{Calls, memory, metric, number, quiet};
 use super::ours;
 use super::report::{Measured, Report, Target};
 use super::run::wait_leads;
 use crate::control_plane::Part;
 use crate::eventually::eventually;
-use crate::operator::Operator;
+use crate::install::wait_installed;
+use crate::operator::{Operator, READY_TIMEOUT};
+use crate::tenant::api;
 
 /// The load is made in so many parts; one of them is exchanged for another as churn.
 const PARTS: usize = 10;
+/// How the API server says that it does not know a policy's parameters yet.
+const NOT_CONFIGURED: &str = "failed to configure policy";
 /// MiB that the operator may hold.
 const MEMORY: f64 = 64.0;
 
@@ -72,13 +77,13 @@ pub(super) async fn load(field: &Field<'_>, operator: &Operator, grants: usize, 
     );
     held.memory(operator, "memory after a restart", Some(Target::AtMost(MEMORY)))?;
 
-    relist(field, grants).await?;
+    relist(field, &sets[1], grants).await?;
     held.memory(operator, "memory after listing anew", Some(Target::AtMost(MEMORY)))?;
 
     field.remove(&sets[0]).await?;
     sets[0] = live(field, operator, PARTS, 0, per_part).await?;
     held.memory(operator, "memory after 10 % churn", Some(Target::AtMost(MEMORY)))?;
-    relist(field, grants).await?;
+    relist(field, &sets[1], grants).await?;
     held.memory(
         operator,
         "memory after churn and listing anew",
@@ -97,7 +102,7 @@ async fn live(field: &Field<'_>, operator: &Operator, part: usize, place: usize,
 }
 
 /// The API server starts anew: what was watched is too old for it, and is listed again.
-async fn relist(field: &Field<'_>, grants: usize) -> Result<()> {
+async fn relist(field: &Field<'_>, set: &Set, grants: usize) -> Result<()> {
     let mark = field.cp.audit()?.mark()?;
     field.cp.restart(Part::ApiServer).await?;
     eventually("the operator to list anew", patience(grants), || async {
@@ -109,7 +114,26 @@ async fn relist(field: &Field<'_>, grants: usize) -> Result<()> {
             .then_some(()))
     })
     .await?;
+    admission_is_back(field, &set.grants[0]).await?;
     quiet(field.cp, patience(grants)).await
+}
+
+/// An API server that has just started refuses what a policy with parameters judges, until it has found their kind.
+async fn admission_is_back(field: &Field<'_>, place: &Place) -> Result<()> {
+    wait_installed(field.cp).await?;
+    let decisions = api(&field.root, "AccessDecision", &place.namespace);
+    let dry = DeleteParams {
+        dry_run: true,
+        ..DeleteParams::default()
+    };
+    eventually("the policies on decisions to hold", READY_TIMEOUT, || async {
+        match decisions.delete(&place.name, &dry).await {
+            Err(kube::Error::Api(status)) if !status.message.contains(NOT_CONFIGURED) => Ok(Some(())),
+            Ok(_) => Ok(Some(())),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
 }
 
 struct Held<'r> {
