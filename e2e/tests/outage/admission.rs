@@ -44,6 +44,14 @@ async fn disarm(tenant: &Tenant<'_>) -> Result<DynamicObject> {
     Ok(taken)
 }
 
+/// Does something while the policy on decisions is away. It is put back whatever comes of it: other tests have the same cluster.
+async fn disarmed(tenant: &Tenant<'_>, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
+    let taken = disarm(tenant).await?;
+    let outcome = meanwhile.await;
+    let armed = arm(tenant, &taken).await;
+    outcome.and(armed)
+}
+
 /// Puts it back, and waits until the operator is sure that the API server goes by it.
 async fn arm(tenant: &Tenant<'_>, taken: &DynamicObject) -> Result<()> {
     let bindings = api(&tenant.root, KIND, "");
@@ -91,36 +99,37 @@ async fn without_the_admission_policies_nothing_is_issued_and_what_is_live_stays
     tenant.wait_reason(READER, "Suspended").await?;
     counted(&tenant, &approval, "True", "Counted").await?;
 
-    let taken = disarm(&tenant).await?;
-    // It is seen when it changes, not at the next of the rare proofs.
-    eventually("the operator to see it", LIMIT, || async {
-        let metrics = cluster.operator.metrics().await?;
-        let proved = metrics
-            .lines()
-            .find(|line| line.starts_with("wayleave_admission_proved "));
-        Ok((proved == Some("wayleave_admission_proved 0")).then_some(()))
-    })
-    .await?;
-    let resumed = json!({"spec": {"suspend": false}});
-    tenant
-        .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, resumed)
+    let meanwhile = async {
+        // It is seen when it changes, not at the next of the rare proofs.
+        eventually("the operator to see it", LIMIT, || async {
+            let metrics = cluster.operator.metrics().await?;
+            let proved = metrics
+                .lines()
+                .find(|line| line.starts_with("wayleave_admission_proved "));
+            Ok((proved == Some("wayleave_admission_proved 0")).then_some(()))
+        })
         .await?;
-    let grant = tenant.wait_reason(READER, "AdmissionUnproved").await?;
-    let (ready, stalled) = (condition(&grant, "Ready"), condition(&grant, "Stalled"));
-    ensure!(ready["status"] == "False" && stalled["status"] == "True", "{grant}");
-    let said = text(&ready["message"]);
-    ensure!(
-        said.contains("admission policies") && said.contains("install"),
-        "{said}"
-    );
-    ensure!(grant["status"]["identity"].is_null(), "something was made: {grant}");
-    reads(&partner).await?;
-    ensure!(
-        made(&live.get_grant(READER).await?) == made(&before),
-        "what was live was touched"
-    );
-
-    arm(&tenant, &taken).await?;
+        let resumed = json!({"spec": {"suspend": false}});
+        tenant
+            .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, resumed)
+            .await?;
+        let grant = tenant.wait_reason(READER, "AdmissionUnproved").await?;
+        let (ready, stalled) = (condition(&grant, "Ready"), condition(&grant, "Stalled"));
+        ensure!(ready["status"] == "False" && stalled["status"] == "True", "{grant}");
+        let said = text(&ready["message"]);
+        ensure!(
+            said.contains("admission policies") && said.contains("install"),
+            "{said}"
+        );
+        ensure!(grant["status"]["identity"].is_null(), "something was made: {grant}");
+        reads(&partner).await?;
+        ensure!(
+            made(&live.get_grant(READER).await?) == made(&before),
+            "what was live was touched"
+        );
+        Ok(())
+    };
+    disarmed(&tenant, meanwhile).await?;
     tenant.wait_reason(READER, "Issued").await?;
     reads(&tenant.partner(READER).await?).await
 }
@@ -135,15 +144,18 @@ async fn what_was_decided_while_nobody_checked_does_not_count() -> Result<()> {
     for _ in 0..3 {
         next_second().await;
     }
-    let taken = disarm(&tenant).await?;
-    let approval = tenant.approve(READER, json!({})).await?;
-    counted(&tenant, &approval, "False", "Unchecked").await?;
-    let grant = tenant.wait_reason(READER, "AwaitingApproval").await?;
-    let said = text(&condition(&grant, "Active")["message"]);
-    ensure!(said.contains("does not count"), "the reason is not said: {said}");
+    let mut approval = Value::Null;
+    let meanwhile = async {
+        approval = tenant.approve(READER, json!({})).await?;
+        counted(&tenant, &approval, "False", "Unchecked").await?;
+        let grant = tenant.wait_reason(READER, "AwaitingApproval").await?;
+        let said = text(&condition(&grant, "Active")["message"]);
+        ensure!(said.contains("does not count"), "the reason is not said: {said}");
+        Ok(())
+    };
+    disarmed(&tenant, meanwhile).await?;
 
     // It never does, not after the policies are back, and not for another process.
-    arm(&tenant, &taken).await?;
     cluster.restart_operator().await?;
     let fresh = cluster.tenant("checked").await?;
     fresh.live(READER, json!({})).await?;
