@@ -26,7 +26,7 @@ demo: control-plane ## play the whole story on a real control plane (KEEP=1 leav
 
 .PHONY: test
 test: control-plane ## run every test, those against the real control plane too
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 .PHONY: test-long
 test-long: tools ## run every test, and all of each, on each Kubernetes version: 1.35, 1.36 and 1.37

@@ -32,6 +32,8 @@ pub struct Tally {
     pub positions: usize,
     /// Faults that were met, after which everything was as it should be.
     pub faults: usize,
+    /// Cases at the second or a later write of one kind that did not come again.
+    pub missed: usize,
     /// Tokens that were presented, and work no more.
     pub tokens: usize,
     failures: Vec<String>,
@@ -57,6 +59,7 @@ impl Tally {
         self.scenarios += other.scenarios;
         self.positions += other.positions;
         self.faults += other.faults;
+        self.missed += other.missed;
         self.tokens += other.tokens;
         self.failures.extend(other.failures);
     }
