@@ -155,13 +155,11 @@ enum LogFormat {
 async fn main() -> ExitCode {
     let args = Args::parse();
     start_log(&args);
-    let failed = match args.command {
-        Some(Command::Uninstall { .. }) => "the uninstallation failed",
-        None => "the operator ends",
-    };
-    let outcome = match args.command {
-        Some(Command::Uninstall { timeout, undo }) => end_all(&args, timeout, undo).await,
-        None => run(args).await,
+    let (failed, outcome) = match args.command {
+        Some(Command::Uninstall { timeout, undo }) => {
+            ("the uninstallation failed", end_all(&args, timeout, undo).await)
+        }
+        None => ("the operator ends", run(args).await),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::escape;
 use super::world::{Opinion, key};
-use crate::api::conditions::{Reason, types};
+use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{ApprovalRequirement, CountedApproval};
 use crate::domain::conditions;
 use crate::domain::policy::{Judged, Outcome, Point, Points, Terms};
@@ -233,7 +233,7 @@ impl Explanation {
         let (grant, verdict) = (opinion.grant, &opinion.verdict);
         let (namespace, name) = key(grant);
         let status = grant.status.as_ref().and_then(|status| {
-            let active = conditions::find(&status.conditions, types::ACTIVE)?;
+            let active = conditions::active(grant)?;
             Some(Status {
                 reason: active.reason.clone(),
                 message: active.message.clone(),

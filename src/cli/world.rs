@@ -254,7 +254,7 @@ impl World {
             if status.observed_generation != grant.metadata.generation {
                 continue;
             }
-            if let Some(active) = conditions::find(&status.conditions, types::ACTIVE) {
+            if let Some(active) = conditions::active(grant) {
                 if active.message.contains(&said) {
                     return Some(false);
                 }
@@ -278,7 +278,7 @@ impl World {
         }
         let integration = self.integrations.get(&integration_key(grant));
         let status = grant.status.as_ref();
-        let active = status.and_then(|status| conditions::find(&status.conditions, types::ACTIVE));
+        let active = conditions::active(grant);
         // So does its word on the bindings of others, which nobody else need be able to read.
         let refused = active.filter(|it| it.reason == Reason::NotPermitted.as_str());
         let other_rights = refused.and_then(|it| elsewhere::of_refusal(&it.message));

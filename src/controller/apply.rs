@@ -170,6 +170,11 @@ where
     .await
 }
 
+/// Whether our finalizer is among these.
+pub(crate) fn is_held(finalizers: &[String]) -> bool {
+    finalizers.iter().any(|name| name == FINALIZER)
+}
+
 /// Takes our finalizer off, and leaves those of others.
 pub(crate) async fn release<K>(api: &Api<K>, name: &str, version: &str, finalizers: &[String]) -> Result<()>
 where

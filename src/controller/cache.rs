@@ -24,9 +24,9 @@ use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
 use super::index::Index;
 use super::inventory::Inventory;
-use super::lock;
 use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
+use super::{Settings, lock};
 use crate::api::names::ANNOTATION_GRANT;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 use crate::domain::elsewhere::OtherRights;
@@ -393,6 +393,11 @@ impl Cache {
         let mut decisions = self.decisions_of(SubjectKind::AccessGrant, &key_of(grant));
         decisions.extend(self.decisions_of(SubjectKind::PartnerIntegration, &mapping::integration_of(grant)));
         decisions
+    }
+
+    /// Whether the operator has rights in a namespace.
+    pub(crate) fn is_within_reach(&self, settings: &Settings, namespace: &str) -> bool {
+        settings.everywhere || namespace == settings.identities || !self.enrolments.of(namespace).is_empty()
     }
 
     /// The integration that a grant refers to.

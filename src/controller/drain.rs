@@ -15,10 +15,11 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
 
 use super::Settings;
+use super::apply::is_held;
 use super::cache::Cache;
 use super::mapping;
 use super::watches::events;
-use crate::api::names::{DRAIN, FINALIZER};
+use crate::api::names::DRAIN;
 
 /// What grants say, and `/ready`.
 const MARKED: &str = "Wayleave is being uninstalled: nothing is issued until the drain marker, the ConfigMap wayleave-drain in the operator's namespace, is taken away (wayleave uninstall --undo)";
@@ -106,7 +107,7 @@ impl Cache {
 
     /// Whether an enrolment is still needed to close something in its namespace.
     pub(super) fn needs_enrolment(&self, namespace: &str) -> bool {
-        let holds = |grant: &super::cache::Guarded<_>| grant.finalizers().iter().any(|name| name == FINALIZER);
+        let holds = |grant: &super::cache::Guarded<_>| is_held(grant.finalizers());
         let grants = self.grants.state();
         let mut held = grants.iter().filter(|grant| holds(grant.as_ref()));
         let reaches = |grant: &Arc<super::cache::Guarded<_>>| {

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt as _;
 
+use super::apply::is_held;
 use super::{Settings, lock};
-use crate::api::names::FINALIZER;
 
 /// A RoleBinding that gives the operator a ClusterRole in a namespace, or did; whether it enrols depends on that ClusterRole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,7 @@ impl Enrolment {
         let namespace = binding.namespace()?;
         // The operator's own bindings in these namespaces are the installation's.
         let is_installed = namespace == settings.namespace || namespace == settings.identities;
-        let is_held = binding.finalizers().iter().any(|name| name == FINALIZER);
-        let is_told = is_ours || is_held;
+        let is_told = is_ours || is_held(binding.finalizers());
         (is_told && !is_installed && binding.role_ref.kind == "ClusterRole").then(|| Self {
             namespace,
             name: binding.name_any(),
@@ -49,7 +48,7 @@ impl Enrolment {
 
     /// Our finalizer is on it.
     pub(crate) fn is_held(&self) -> bool {
-        self.finalizers.iter().any(|name| name == FINALIZER)
+        is_held(&self.finalizers)
     }
 }
 

@@ -12,10 +12,9 @@ use kube::{Api, ResourceExt as _};
 
 use super::apply::{self, Error, Result};
 use super::cache::Guarded;
-use super::observe::{Judgement, World, is_within_reach, reached};
+use super::observe::{Judgement, World, reached};
 use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
 use crate::api::conditions::Reason;
-use crate::api::names::FINALIZER;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, SubjectKind};
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions;
@@ -185,7 +184,7 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
     let namespace = meta.namespace.clone().unwrap_or_default();
     // What its credential is called nobody can read.
     let mut children = context.cache.index.of_grant(&uid, &[], |_, _| true);
-    children.retain(|child| is_within_reach(context, child));
+    children.retain(|child| context.cache.is_within_reach(&context.settings, &child.namespace));
     children.sort();
     if !children.is_empty() {
         tracing::warn!(namespace, name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
@@ -193,7 +192,7 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
     }
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let ends = meta.deletion_timestamp.is_some() || context.cache.uninstalling().is_some();
-    if ends && finalizers.iter().any(|name| name == FINALIZER) {
+    if ends && apply::is_held(finalizers) {
         let api: Api<kube::api::PartialObjectMeta<AccessGrant>> = Api::namespaced(context.client.clone(), &namespace);
         let version = meta.resource_version.clone().unwrap_or_default();
         apply::release(&api, &name, &version, finalizers).await?;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::lock;
 use crate::api::names::{ANNOTATION_GRANT_UID, ANNOTATION_LAST_NO, FIELD_MANAGER};
 use crate::api::v1alpha1::{ChildKind, ChildRef, Instant};
-use crate::domain::names::{grant_key, grant_key_of};
+use crate::domain::names::{grant_key, grant_key_of, is_of_grant};
 use crate::plan::Child;
 
 /// See the module.
@@ -115,7 +115,7 @@ impl Index {
         let mut inner = lock(&self.0);
         if let Some(uid) = &metadata.uid {
             inner.gone.remove(uid);
-            if inner.entries.get(&key).is_some_and(|entry| &entry.child.uid == uid) {
+            if inner.entry(&key, uid).is_some() {
                 inner.take(&key);
             }
         }
@@ -124,22 +124,14 @@ impl Index {
     /// Whether an object is seen now: neither a watch nor we saw it go.
     pub(crate) fn holds(&self, child: &Child) -> bool {
         let place = (child.kind, child.namespace.clone(), child.name.clone());
-        let inner = lock(&self.0);
-        inner
-            .entries
-            .get(&place)
-            .is_some_and(|entry| entry.child.uid == child.uid)
+        lock(&self.0).entry(&place, &child.uid).is_some()
     }
 
     /// We saw it go.
     pub(crate) fn gone(&self, child: &Child) {
         let mut inner = lock(&self.0);
         let key = (child.kind, child.namespace.clone(), child.name.clone());
-        if inner
-            .entries
-            .get(&key)
-            .is_some_and(|entry| entry.child.uid == child.uid)
-        {
+        if inner.entry(&key, &child.uid).is_some() {
             inner.take(&key);
             inner.gone.insert(child.uid.clone());
         } else {
@@ -205,9 +197,7 @@ impl Index {
     /// The resourceVersion of a delivery Secret, if it still is that one.
     pub(crate) fn version_of(&self, secret: &ChildRef) -> Option<String> {
         let place = (secret.kind, secret.namespace.clone(), secret.name.clone());
-        let inner = lock(&self.0);
-        let entry = inner.entries.get(&place)?;
-        (entry.child.uid == secret.uid).then(|| entry.version.clone()).flatten()
+        lock(&self.0).entry(&place, &secret.uid)?.version.clone()
     }
 
     /// The objects whose name and annotation both speak of a grant that is not known, by that grant's UID. Delivery Secrets
@@ -219,7 +209,7 @@ impl Index {
             let Some(uid) = entry.grant_uid.as_deref().filter(|uid| !is_known(uid)) else {
                 continue;
             };
-            if grant_key_of(&entry.child.name) == Some(grant_key(uid).as_str()) {
+            if is_of_grant(&entry.child.name, uid) {
                 orphans.entry(uid.to_owned()).or_default().push(entry.child.clone());
             }
         }
@@ -235,10 +225,7 @@ impl Index {
         let mut here = inner.entries.iter().filter(|((_, at, _), _)| at == namespace);
         here.any(|(_, entry)| {
             let uid = entry.grant_uid.as_deref();
-            uid.is_some_and(|uid| {
-                entry.child.kind == ChildKind::DeliverySecret
-                    || grant_key_of(&entry.child.name) == Some(grant_key(uid).as_str())
-            })
+            uid.is_some_and(|uid| entry.child.kind == ChildKind::DeliverySecret || is_of_grant(&entry.child.name, uid))
         })
     }
 
@@ -249,6 +236,11 @@ impl Index {
 }
 
 impl Inner {
+    /// What is at a place, if it is that object.
+    fn entry(&self, place: &Place, uid: &str) -> Option<&Entry> {
+        self.entries.get(place).filter(|entry| entry.child.uid == uid)
+    }
+
     fn insert(&mut self, place: Place, entry: Entry) {
         self.take(&place);
         if let Some(key) = key_of(&entry) {

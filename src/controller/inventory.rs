@@ -94,32 +94,16 @@ impl Cache {
     ) -> (Option<Account>, Vec<StaticToken>) {
         let mut all = lock(&self.inventory.0);
         let followed = all.entry(namespace.to_owned()).or_insert_with(|| {
-            let (accounts, tokens) = (Writer::default(), Writer::default());
-            let stores = (accounts.as_reader(), tokens.as_reader());
             let mut watches = JoinSet::new();
-            let api = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), namespace);
+            let accounts = Api::namespaced(client.clone(), namespace);
             let plain = watcher::Config::default();
-            watches.spawn(keep(
-                KINDS[0],
-                namespace.to_owned(),
-                api,
-                plain,
-                Arc::clone(self),
-                accounts,
-            ));
-            let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+            let accounts = self.keep_static(&mut watches, KINDS[0], namespace, accounts, plain);
+            let tokens = Api::namespaced(client.clone(), namespace);
             let of_type = watcher::Config::default().fields(TOKENS);
-            watches.spawn(keep(
-                KINDS[1],
-                namespace.to_owned(),
-                api,
-                of_type,
-                Arc::clone(self),
-                tokens,
-            ));
+            let tokens = self.keep_static(&mut watches, KINDS[1], namespace, tokens, of_type);
             Followed {
-                accounts: stores.0,
-                tokens: stores.1,
+                accounts,
+                tokens,
                 _watches: watches,
             }
         });
@@ -144,6 +128,24 @@ impl Cache {
             is_invalid: secret.labels().contains_key(LABEL_INVALID_SINCE),
         });
         (account, tokens.collect())
+    }
+
+    /// Keeps the objects of one kind in a namespace from now on.
+    fn keep_static<K>(
+        self: &Arc<Self>,
+        watches: &mut JoinSet<()>,
+        what: &'static str,
+        namespace: &str,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let writer = Writer::default();
+        let store = writer.as_reader();
+        watches.spawn(keep(what, namespace.to_owned(), api, config, Arc::clone(self), writer));
+        store
     }
 
     /// Follows no namespace any more that gives no reason to.

@@ -17,7 +17,7 @@ use super::credential::mint;
 use super::observe::{self, World};
 use super::watches::source_of_deliveries;
 use super::{Context, now};
-use crate::api::conditions::{Reason, types};
+use crate::api::conditions::Reason;
 use crate::api::names::FINALIZER;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ChildKind, ChildRef, Instant, PartnerIntegration,
@@ -270,10 +270,8 @@ fn is_same(now: Option<&impl ResourceExt>, cached: Option<&impl ResourceExt>) ->
 
 /// The last attempt was refused for good.
 fn was_refused(grant: &AccessGrant) -> bool {
-    let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
-    let active = conditions::find(conditions.unwrap_or_default(), types::ACTIVE);
     let refused = [Reason::NameConflict.as_str(), Reason::CeilingExceeded.as_str()];
-    active.is_some_and(|condition| refused.contains(&condition.reason.as_str()))
+    conditions::active(grant).is_some_and(|condition| refused.contains(&condition.reason.as_str()))
 }
 
 /// Asks, without writing, whether what was refused before would be refused again: one attempt makes and removes a lot.

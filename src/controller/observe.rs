@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
+use super::apply::is_held;
 use super::cache::{Cache, Guarded, by_name};
 use super::{Context, lock, mapping, now};
-use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, FINALIZER};
+use crate::api::names::ANNOTATION_ROTATE_REQUESTED_AT;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
 };
@@ -198,9 +199,9 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         .map(|credential| credential.secret_namespace.clone());
     let delivery_known = delivery.is_none_or(|at| cache.follow_deliveries(&context.client, &at, identities));
     // Where it is by the claim, which is written before it is made, and where the spec wants it.
-    let declared = grant.static_credential().map(|it| it.secret_name.0.clone());
+    let declared = grant.static_credential().map(|it| it.secret_name.as_ref());
     let is_delivery = |namespace: &str, name: &str| {
-        if declared.as_deref() == Some(name) {
+        if declared == Some(name) {
             // The Secret of a static token is not ours, whatever is written on it.
             return false;
         }
@@ -210,7 +211,7 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
     };
     let uid = grant.uid().unwrap_or_default();
     let children = cache.index.of_grant(&uid, &status.children, is_delivery);
-    let is_within_reach = |child: &Child| is_within_reach(context, child);
+    let is_within_reach = |child: &Child| cache.is_within_reach(&context.settings, &child.namespace);
     let seen: BTreeSet<String> = children.iter().map(|child| child.uid.clone()).collect();
     let (children, beyond_reach) = children.into_iter().partition(is_within_reach);
     // Of all that is ours only delivery Secrets are told of by their label, which others can take off.
@@ -228,20 +229,12 @@ fn observed(context: &Context, grant: &AccessGrant) -> Observed {
         unseen: unseen.filter(is_within_reach).collect(),
         beyond_reach,
         delivery_known,
-        finalizer: grant.finalizers().iter().any(|name| name == FINALIZER),
+        finalizer: is_held(grant.finalizers()),
         rotate_requested: grant
             .annotations()
             .get(ANNOTATION_ROTATE_REQUESTED_AT)
             .map(|annotation| rotation_asked(annotation)),
     }
-}
-
-/// The operator has rights where a child is.
-pub(crate) fn is_within_reach(context: &Context, child: &Child) -> bool {
-    let settings = &context.settings;
-    settings.everywhere
-        || child.namespace == settings.identities
-        || !context.cache.enrolments.of(&child.namespace).is_empty()
 }
 
 fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::Instant;
+use crate::api::v1alpha1::{AccessGrant, Instant};
 use crate::domain::text::bounded;
 
 /// The longest message written, in bytes: a status stays readable, and far below the API server's bound of 32 KiB.
@@ -109,6 +109,12 @@ pub fn findings(conditions: &[Condition]) -> impl Iterator<Item = Desired> {
         let condition = condition?;
         Some(Desired::new(type_, "True", &condition.reason, &condition.message))
     })
+}
+
+/// What a grant says of itself: whether it is active, and why. None where nothing was said yet.
+#[must_use]
+pub fn active(grant: &AccessGrant) -> Option<&Condition> {
+    find(&grant.status.as_ref()?.conditions, types::ACTIVE)
 }
 
 /// The condition of a type.

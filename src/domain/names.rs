@@ -27,6 +27,12 @@ pub fn grant_key_of(name: &str) -> Option<&str> {
     (is_key && rest.starts_with('-')).then_some(key)
 }
 
+/// Whether a reserved name is of something that was made for the grant of this UID.
+#[must_use]
+pub fn is_of_grant(name: &str, uid: &str) -> bool {
+    grant_key_of(name) == Some(grant_key(uid).as_str())
+}
+
 /// The ServiceAccount of an activation.
 #[must_use]
 pub fn identity(uid: &str, activation: i64) -> String {
@@ -100,6 +106,7 @@ mod tests {
             private_delivery(UID),
         ] {
             assert_eq!(grant_key_of(&name), Some(grant_key(UID).as_str()), "{name}");
+            assert!(is_of_grant(&name, UID) && !is_of_grant(&name, "another"), "{name}");
             assert!(name.len() <= 63, "{name}");
         }
     }

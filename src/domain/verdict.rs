@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::admission::Proofs;
 use super::approval::{Confirmation, ReviewOutcome};
-use super::conditions::Desired;
+use super::conditions::{self, Desired};
 use super::ownership::Owners;
 use super::policy::Terms;
 use super::static_credential::Seen;
-use crate::api::conditions::{Reason, types};
+use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessPolicy, Instant, PartnerIntegration, ResolvedRule,
 };
@@ -125,8 +125,7 @@ pub fn earlier_siblings<'a>(grant: &AccessGrant, all: impl IntoIterator<Item = &
 /// Whether a grant says of itself that it is active.
 #[must_use]
 pub fn is_active(grant: &AccessGrant) -> bool {
-    let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.type_ == types::ACTIVE && condition.status == "True")
+    conditions::active(grant).is_some_and(|active| active.status == "True")
 }
 
 /// Which of two grants comes first: the older one, or of two as old the first by UID.

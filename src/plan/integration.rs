@@ -10,6 +10,7 @@ use crate::api::v1alpha1::{
 };
 use crate::domain::conditions::{self, Desired};
 use crate::domain::ownership::{self, Owners};
+use crate::domain::verdict::is_active;
 
 /// What to write, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,13 +87,9 @@ fn is_of(integration: &PartnerIntegration, grant: &AccessGrant) -> bool {
 }
 
 fn count(own: &[&AccessGrant]) -> GrantCount {
-    own.iter().fold(GrantCount::default(), |count, grant| {
-        let conditions = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        let active = conditions::find(conditions, types::ACTIVE).is_some_and(|active| active.status == "True");
-        GrantCount {
-            active: count.active + i64::from(active),
-            total: count.total + 1,
-        }
+    own.iter().fold(GrantCount::default(), |count, grant| GrantCount {
+        active: count.active + i64::from(is_active(grant)),
+        total: count.total + 1,
     })
 }
 

@@ -127,7 +127,7 @@ fn ends_by_itself(grant: &AccessGrant) -> bool {
 }
 
 fn active(grant: &AccessGrant) -> Option<(&str, &str)> {
-    let active = conditions::find(&grant.status.as_ref()?.conditions, types::ACTIVE)?;
+    let active = conditions::active(grant)?;
     Some((&active.status, &active.reason))
 }
 

@@ -49,6 +49,11 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Nothing is minted, delivered or rotated: the credential is somebody else's.
+    fn is_static(&self) -> bool {
+        self.facts.grant.static_credential().is_some()
+    }
+
     fn close_down(&self) -> Plan {
         let mut status = self.verdict.kept.status.clone();
         if self.verdict.reason == Reason::IdentityMissing {
@@ -98,7 +103,7 @@ impl Planner<'_> {
             return self.done(Step::Rest, status, Reason::Issuing, &words);
         }
         let grant = self.facts.grant;
-        let is_static = grant.static_credential().is_some();
+        let is_static = self.is_static();
         let lifetime = grant.token().lifetime.as_seconds();
         let token = lifetime::ask(self.facts.now, until, lifetime, hard_expiry).filter(|_| !is_static);
         if token.is_none() && !(is_static && lifetime::may_issue(self.facts.now, until)) {
@@ -186,7 +191,7 @@ impl Planner<'_> {
         match (self.why_rotate(&credential, until), hold) {
             (Some(asked), None) => self.rotate(status, credential, until, hard_expiry, asked),
             (_, hold) => {
-                let hold = hold.filter(|_| self.facts.grant.static_credential().is_none());
+                let hold = hold.filter(|_| !self.is_static());
                 let message = hold.map_or_else(
                     || self.verdict.message.clone(),
                     |(_, words)| format!("{}; no new credential: {words}", self.verdict.message),
@@ -242,7 +247,7 @@ impl Planner<'_> {
 
     /// Whether a rotation is due; true for one that leaves no overlap.
     fn why_rotate(&self, credential: &CredentialStatus, until: Instant) -> Option<bool> {
-        if self.facts.grant.static_credential().is_some() {
+        if self.is_static() {
             return None;
         }
         let status = &self.verdict.kept.status;
@@ -350,7 +355,7 @@ impl Planner<'_> {
         let generation = self.facts.grant.metadata.generation;
         let mut desired = conditions::of_grant(reason, message);
         desired.push(self.verdict.approved.clone());
-        let is_static = self.facts.grant.static_credential().is_some();
+        let is_static = self.is_static();
         // Of an identity from before as soon as it may be used: before that it is nobody's business who else binds it.
         let is_concerned = status.identity.is_some() || is_static && !status.policies.is_empty();
         if let Some(words) = self.facts.other_rights.filter(|_| is_concerned) {

@@ -10,14 +10,15 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::lines;
-use crate::api::conditions::{Reason, types};
-use crate::api::names::{ANNOTATION_GRANT_UID, FINALIZER, RESERVED_PREFIX};
+use crate::api::conditions::Reason;
+use crate::api::names::{ANNOTATION_GRANT_UID, RESERVED_PREFIX};
 use crate::api::v1alpha1::AccessGrant;
-use crate::controller::apply::{Result, call};
+use crate::controller::apply::{Result, call, is_held};
 use crate::controller::{Cache, Settings};
 use crate::domain::conditions;
-use crate::domain::names::{grant_key, grant_key_of};
+use crate::domain::names::is_of_grant;
 use crate::domain::text::escape;
+use crate::plan::Child;
 
 /// What is left, as `Kind namespace/name`, each sorted.
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ pub(super) fn held(cache: &Cache) -> Vec<String> {
     let grants = cache.grants.state();
     let grants = grants
         .iter()
-        .filter(|grant| is_held(grant.as_ref()))
+        .filter(|grant| is_held(grant.finalizers()))
         .map(|grant| format!("AccessGrant {}", place(grant.as_ref())));
     let enrolments = cache.enrolments.all().into_iter().filter(|it| it.is_held());
     let enrolments = enrolments.map(|it| format!("RoleBinding {}/{}", it.namespace, it.name));
@@ -66,11 +67,8 @@ impl Left {
         let known: std::collections::HashSet<String> =
             cache.grants.state().iter().filter_map(|grant| grant.uid()).collect();
         let orphans = cache.index.orphans(|uid| known.contains(uid));
-        let in_reach = |namespace: &str| {
-            let reached = settings.everywhere || namespace == settings.identities;
-            reached || !cache.enrolments.of(namespace).is_empty()
-        };
-        let orphans = orphans.values().flatten().filter(|child| in_reach(&child.namespace));
+        let in_reach = |child: &&Child| cache.is_within_reach(settings, &child.namespace);
+        let orphans = orphans.values().flatten().filter(in_reach);
         held(cache).len() + open_grants(cache).len() + orphans.count()
     }
 
@@ -102,7 +100,7 @@ impl Left {
     }
 
     fn note_held(&mut self, kind: &str, object: &impl ResourceExt) {
-        if is_held(object) {
+        if is_held(object.finalizers()) {
             self.held.push(format!("{kind} {}", place(object)));
         }
     }
@@ -114,10 +112,8 @@ impl Left {
             return;
         }
         let uid = object.annotations().get(ANNOTATION_GRANT_UID);
-        let is_ours = uid.is_some_and(|uid| grant_key_of(&name) == Some(grant_key(uid).as_str()));
-        let reached = settings.everywhere || namespace == settings.identities;
-        let in_reach = reached || !cache.enrolments.of(&namespace).is_empty();
-        let into = if is_ours && in_reach {
+        let is_ours = uid.is_some_and(|uid| is_of_grant(&name, uid));
+        let into = if is_ours && cache.is_within_reach(settings, &namespace) {
             &mut self.open
         } else {
             &mut self.residue
@@ -130,7 +126,7 @@ impl Left {
         let grants = cache.grants.state();
         let failed = grants.iter().filter_map(|grant| {
             let grant = grant.0.as_ref().ok()?;
-            let active = conditions::find(&grant.status.as_ref()?.conditions, types::ACTIVE)?;
+            let active = conditions::active(grant)?;
             let is_failed = active.reason == Reason::RevocationFailed.as_str();
             is_failed.then(|| format!("{}: {}", place(grant), escape(&active.message)))
         });
@@ -152,10 +148,6 @@ impl Left {
         let heading = "left where the operator has no rights, or not known to be ours; of no use without an identity:";
         lines(out, heading, &self.residue)
     }
-}
-
-fn is_held(object: &impl ResourceExt) -> bool {
-    object.finalizers().iter().any(|name| name == FINALIZER)
 }
 
 fn place(object: &impl ResourceExt) -> String {

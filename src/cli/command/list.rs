@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
-use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, CredentialType, Instant, PartnerIntegration};
 use crate::cli::args::List;
 use crate::cli::{Io, Session, failure, output};
+use crate::domain::conditions::active;
 use crate::domain::ownership;
 
 const HEADER: [&str; 8] = [
@@ -114,11 +113,6 @@ fn row(grant: &AccessGrant, integration: Option<&PartnerIntegration>) -> Vec<Str
             .unwrap_or_default(),
         end(grant),
     ]
-}
-
-fn active(grant: &AccessGrant) -> Option<&Condition> {
-    let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
-    conditions.find(|condition| condition.type_ == types::ACTIVE)
 }
 
 /// Until when there is access; of access that is over, since when; of access that never was, until when it is asked for.

@@ -7,12 +7,11 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{Cache, GrantShape, Guarded, Shape, key_of, lock};
-use crate::api::conditions::{Reason, types};
+use crate::api::conditions::Reason;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, PartnerIntegration, SubjectKind};
 use crate::controller::mapping;
-use crate::domain::conditions::find;
-use crate::domain::verdict;
+use crate::domain::{conditions, verdict};
 
 /// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
 impl Cache {
@@ -74,11 +73,8 @@ impl Cache {
     /// The grants that an active one may have kept out: by the limit of active grants, or by the ServiceAccount that they share.
     fn enqueue_waiting_for(&self, ended: &AccessGrant) {
         let waits = [Reason::NotPermitted.as_str(), Reason::NameConflict.as_str()];
-        let is_waiting = |grant: &AccessGrant| {
-            let conditions = grant.status.as_ref().map(|status| status.conditions.as_slice());
-            let active = find(conditions.unwrap_or_default(), types::ACTIVE);
-            active.is_some_and(|active| waits.contains(&active.reason.as_str()))
-        };
+        let is_waiting =
+            |grant: &AccessGrant| conditions::active(grant).is_some_and(|it| waits.contains(&it.reason.as_str()));
         for sibling in self.grants_of(&mapping::integration_of(ended)) {
             if sibling.0.as_ref().is_ok_and(is_waiting) {
                 self.enqueue_key(&key_of(sibling.as_ref()));

@@ -10,13 +10,12 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::{grants, integrations, is_of};
-use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, AccessOwner, Instant, PartnerIntegration};
 use crate::cli::args::{ExportFormat, OutputFormat, Sync};
 use crate::cli::directory::{Change, Diff, Person, Problem, compare, read_csv, read_scim, with_prefix};
 use crate::cli::handover::Role;
 use crate::cli::{Io, Session, failure, output};
-use crate::domain::conditions::find;
+use crate::domain::verdict::is_active;
 
 /// The largest export that is read, in bytes.
 const LARGEST: u64 = 64 << 20;
@@ -165,11 +164,7 @@ async fn warn(io: &mut Io<'_>, session: &Session, diff: &Diff, now: Instant) -> 
 
 fn count_active(grants: &[AccessGrant], integration: &PartnerIntegration) -> usize {
     let own = grants.iter().filter(|grant| is_of(grant, integration));
-    let active = own.filter(|grant| {
-        let conditions = grant.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        find(conditions, types::ACTIVE).is_some_and(|active| active.status == "True")
-    });
-    active.count()
+    own.filter(|grant| is_active(grant)).count()
 }
 
 fn show(io: &mut Io<'_>, session: &Session, diff: &Diff) -> anyhow::Result<()> {
