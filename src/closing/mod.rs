@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
 use crate::controller::cache::{Cache, by_name};
+use crate::controller::denials::{Denial, Denials};
 use crate::controller::leader::Leadership;
 use crate::controller::mapping::Key;
 use crate::controller::metrics::Metrics;
@@ -45,6 +46,8 @@ pub(crate) struct ClosingLane {
     client: Client,
     leadership: Arc<dyn Leadership>,
     metrics: Metrics,
+    /// The issuing lane waits for these.
+    denials: Arc<Denials>,
     /// Grants that are being closed.
     under_way: Mutex<HashSet<Key>>,
     slots: Semaphore,
@@ -92,12 +95,14 @@ impl ClosingLane {
         client: Client,
         leadership: Arc<dyn Leadership>,
         metrics: Metrics,
+        denials: Arc<Denials>,
     ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             client,
             leadership,
             metrics,
+            denials,
             under_way: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
         })
@@ -132,8 +137,9 @@ impl ClosingLane {
         }
         if lock(&self.under_way).insert(key.clone()) {
             let (lane, key) = (Arc::clone(self), key.clone());
+            let denial = self.denials.begin();
             tokio::spawn(async move {
-                lane.close(&key).await;
+                lane.close(&key, denial).await;
                 lock(&lane.under_way).remove(&key);
             });
         }
@@ -149,7 +155,7 @@ impl ClosingLane {
         if bindings.is_empty() {
             return None;
         }
-        self.with_known(grant, |known| {
+        with_known(&self.cache, grant, |known| {
             let doomed = bindings
                 .into_iter()
                 .filter_map(|(binding, last_no)| must_close(known, last_no, now()).map(|reason| (binding, reason)))
@@ -158,26 +164,9 @@ impl ClosingLane {
         })
     }
 
-    fn with_known<T>(&self, grant: &AccessGrant, with: impl FnOnce(&Known<'_>) -> T) -> T {
-        let decisions = self.cache.decisions_about(grant);
-        let decisions: Vec<&AccessDecision> = decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect();
-        let found = self.cache.integration_of(grant);
-        let integration: Option<&PartnerIntegration> = found.as_ref().and_then(|it| it.0.as_ref().ok());
-        let owners = integration.map_or_else(Vec::new, |integration| self.cache.owners_of(integration));
-        let owners = by_name(&owners);
-        let deleted_owners = lock(&self.cache.deleted_owners);
-        with(&Known {
-            grant,
-            integration,
-            decisions: &decisions,
-            owners: &owners,
-            deleted_owners: &deleted_owners,
-            uninstalling: self.cache.uninstalling().is_some(),
-        })
-    }
-
-    /// Takes the bindings of a grant away, until nothing that must go is left.
-    async fn close(&self, key: &Key) {
+    /// Takes the bindings of a grant away, until nothing that must go is left. The first attempt is what others wait for.
+    async fn close(&self, key: &Key, denial: Denial) {
+        let mut denial = Some(denial);
         if !self.leadership.is_leader() {
             tokio::time::sleep(YIELD).await;
         }
@@ -200,6 +189,7 @@ impl ClosingLane {
                     Err(error) => failed = Some(error),
                 }
             }
+            denial.take();
             let Some(error) = failed else {
                 self.cache.enqueue_key(key);
                 return;
@@ -216,6 +206,29 @@ impl ClosingLane {
             pause = (pause * 2).min(longest);
         }
     }
+}
+
+/// Why a binding must go that was made of what `last_no` says; none where nothing says so now.
+pub(crate) fn why_close(cache: &Cache, grant: &AccessGrant, last_no: Option<Instant>) -> Option<Reason> {
+    with_known(cache, grant, |known| must_close(known, last_no, now()))
+}
+
+fn with_known<T>(cache: &Cache, grant: &AccessGrant, with: impl FnOnce(&Known<'_>) -> T) -> T {
+    let decisions = cache.decisions_about(grant);
+    let decisions: Vec<&AccessDecision> = decisions.iter().filter_map(|it| it.0.as_ref().ok()).collect();
+    let found = cache.integration_of(grant);
+    let integration: Option<&PartnerIntegration> = found.as_ref().and_then(|it| it.0.as_ref().ok());
+    let owners = integration.map_or_else(Vec::new, |integration| cache.owners_of(integration));
+    let owners = by_name(&owners);
+    let deleted_owners = lock(&cache.deleted_owners);
+    with(&Known {
+        grant,
+        integration,
+        decisions: &decisions,
+        owners: &owners,
+        deleted_owners: &deleted_owners,
+        uninstalling: cache.uninstalling().is_some(),
+    })
 }
 
 #[cfg(test)]

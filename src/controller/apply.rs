@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::Context;
 use super::index::Index;
+use crate::api::conditions::Reason;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
 use crate::api::v1alpha1::{ChildKind, Instant};
 use crate::domain::names::is_static_access;
@@ -51,6 +52,9 @@ pub(crate) enum Error {
     /// The API server says that an object is gone, and that it is there.
     #[error("{0} is said to be gone, and is there")]
     StillThere(String),
+    /// What came meanwhile ends it.
+    #[error("it must end before it began: {0}")]
+    Overtaken(Reason),
     /// What is needed to go on is missing.
     #[error("{0}")]
     Incomplete(&'static str),

@@ -22,11 +22,15 @@ use crate::api::names::FINALIZER;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ChildKind, ChildRef, Instant, PartnerIntegration,
 };
+use crate::closing::why_close;
 use crate::domain::lifetime::TokenAsk;
 use crate::domain::verdict::Verdict;
 use crate::domain::{conditions, ownership};
-use crate::plan::children::{Site, binding_content, evidence, role_content};
+use crate::plan::children::{Site, binding_content, evidence, last_no, role_content};
 use crate::plan::{Child, Issue, Minted, Rotate, issued, rotated};
+
+/// Another replica may be at it.
+const NO_LONGER_LEADS: Error = Error::Incomplete("this replica leads no more: what it began is taken back");
 
 /// A conversation with the API server about one grant: what was made in it goes again when it fails.
 struct Making<'a> {
@@ -109,9 +113,12 @@ impl Making<'_> {
             Some(token) => Some(self.credential(grant, site, claim, token, issue.until, notes).await?),
             None => None,
         };
-        // The token alone opens nothing.
-        if self.context.cache.uninstalling().is_some() {
-            return Err(Error::Incomplete("Wayleave is being uninstalled: nothing is issued"));
+        // The token alone opens nothing. Whatever held us up since the grant was judged, what is known by now counts.
+        if !self.context.is_leader() {
+            return Err(NO_LONGER_LEADS);
+        }
+        if let Some(reason) = why_close(&self.context.cache, grant, last_no(claim)) {
+            return Err(Error::Overtaken(reason));
         }
         for binding in site.bindings(notes) {
             self.create(ChildKind::RoleBinding, "rolebindings", binding, binding_content)
@@ -337,6 +344,7 @@ pub(crate) async fn rotate(
         .create(ChildKind::Anchor, "secrets", anchor, |_| String::new())
         .await?;
     let minted = match mint(context, &grant, account, &anchor, rotate.token, rotate.until).await {
+        Ok(_) if !context.is_leader() => Err(NO_LONGER_LEADS),
         Ok((minted, data)) => deliver(context, delivery, version, &data).await.map(|()| minted),
         Err(error) => Err(error),
     };

@@ -6,6 +6,7 @@ mod attempts;
 pub(crate) mod cache;
 mod credential;
 mod decision;
+pub(crate) mod denials;
 pub(crate) mod drain;
 mod elsewhere;
 mod enrolments;
@@ -87,6 +88,7 @@ pub struct Context {
     pub(crate) probe: probe::Probe,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) metrics: Metrics,
+    pub(crate) denials: Arc<denials::Denials>,
     swept: AtomicBool,
 }
 
@@ -181,6 +183,7 @@ impl Operator {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let queues = self.queues;
         let (cache, leadership) = (self.cache, self.leadership);
+        let denials = Arc::new(denials::Denials::default());
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings,
@@ -196,9 +199,16 @@ impl Operator {
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
             metrics: self.metrics.clone(),
+            denials: Arc::clone(&denials),
             swept: AtomicBool::new(false),
         });
-        let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
+        let lane = ClosingLane::new(
+            Arc::clone(&cache),
+            self.closing_client,
+            leadership,
+            self.metrics,
+            denials,
+        );
         let mut tasks = cache.watch(self.pending, &self.client, &context.settings);
         tasks.spawn(lane.run(queues.closing));
         tasks.spawn(decision::run(Arc::clone(&context), queues.decisions));
@@ -279,6 +289,7 @@ fn measured<K: kube::ResourceExt>(
     let span = tracing::info_span!("reconcile", kind, namespace, object = name);
     let context = Arc::clone(context);
     let timed = async move {
+        context.denials.over().await;
         let begun = std::time::Instant::now();
         let outcome = reconcile.await;
         context.metrics.reconciled(kind, outcome.is_ok(), begun.elapsed());

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource as _;
 
 use crate::api::names;
-use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, Delivery, PartnerIntegration};
+use crate::api::v1alpha1::{AccessGrant, AccessGrantStatus, ChildKind, Delivery, Instant, PartnerIntegration};
 use crate::domain::digest::hash_of;
 use crate::domain::names as reserved;
 
@@ -305,11 +305,16 @@ pub fn evidence(
         names::ANNOTATION_APPROVED_AT,
         approvals.iter().map(|it| it.at).max().map(|at| at.to_string()),
     );
-    let last_no = status.denied_at.max(status.revoked_at);
-    add(names::ANNOTATION_LAST_NO, last_no.map(|at| at.to_string()));
+    add(names::ANNOTATION_LAST_NO, last_no(status).map(|at| at.to_string()));
     add(
         names::ANNOTATION_EXPIRES_AT,
         status.active_until.map(|until| until.to_string()),
     );
     all
+}
+
+/// The latest Deny or Revoke that an activation was made in spite of.
+#[must_use]
+pub fn last_no(status: &AccessGrantStatus) -> Option<Instant> {
+    status.denied_at.max(status.revoked_at)
 }

@@ -190,14 +190,12 @@ impl Planner<'_> {
         }
         match (self.why_rotate(&credential, until), hold) {
             (Some(asked), None) => self.rotate(status, credential, until, hard_expiry, asked),
-            (_, hold) => {
-                let hold = hold.filter(|_| !self.is_static());
-                let message = hold.map_or_else(
-                    || self.verdict.message.clone(),
-                    |(_, words)| format!("{}; no new credential: {words}", self.verdict.message),
-                );
+            // Said once a new one is due: a passing trouble is no reason to write to every live grant.
+            (Some(_), Some((_, words))) => {
+                let message = format!("{}; no new credential: {words}", self.verdict.message);
                 self.done(Step::Rest, status, Reason::Issued, &message)
             }
+            (None, _) => self.done(Step::Rest, status, Reason::Issued, &self.verdict.message),
         }
     }
 

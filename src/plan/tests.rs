@@ -32,6 +32,7 @@ struct World {
     seen: Option<Seen>,
     made: u32,
     uninstalling: Option<&'static str>,
+    proved: bool,
     names: BTreeSet<String>,
 }
 
@@ -83,6 +84,7 @@ impl World {
             seen: None,
             made: 0,
             uninstalling: None,
+            proved: true,
             names: BTreeSet::new(),
         }
     }
@@ -117,7 +119,7 @@ impl World {
             reserved_namespaces: &BTreeSet::new(),
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: 0,
-            admission_proved: true,
+            admission_proved: self.proved,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: None,
             static_credential: self.seen.as_ref(),
@@ -338,6 +340,28 @@ fn an_uninstallation_lets_a_grant_go_that_stays_and_its_end_lets_it_begin_anew()
 fn a_request_for_rotation_is_cut_to_what_a_status_holds() {
     assert_eq!(rotation_asked("2026-12-01T00:00:00Z"), "2026-12-01T00:00:00Z");
     assert_eq!(rotation_asked(&"ä".repeat(30_000)), "ä".repeat(256));
+}
+
+#[test]
+fn a_live_grant_is_told_that_nothing_is_issued_once_a_new_credential_is_due() {
+    let mut world = World::new();
+    world.settle();
+    world.proved = false;
+    let (_, Plan { step, status, .. }) = world.look();
+    assert!(matches!(step, Step::Rest));
+    assert_eq!(Some(&status), world.grant.status.as_ref(), "not worth a write");
+    world.now = status.credential.unwrap().rotates_at.unwrap();
+    let (_, Plan { step, status, .. }) = world.look();
+    assert!(matches!(step, Step::Rest));
+    let ready = find(&status.conditions, types::READY).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Issued"));
+    assert!(
+        ready.message.contains("no new credential: the admission policies"),
+        "{}",
+        ready.message
+    );
+    world.proved = true;
+    assert!(matches!(world.look().1.step, Step::Rotate(_)));
 }
 
 #[test]
