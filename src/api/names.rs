@@ -54,3 +54,36 @@ pub const ANNOTATION_DECISIONS: &str = "wayleave.dev/decisions";
 pub const ANNOTATION_LAST_NO: &str = "wayleave.dev/last-no";
 /// On children: the instant at which access ends.
 pub const ANNOTATION_EXPIRES_AT: &str = "wayleave.dev/expires-at";
+
+/// The label by which an admission policy of the chart, and its binding, is known: one of [`ADMISSION_POLICIES`].
+pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
+
+/// The admission policies that the chart always brings. Where one of them is missing, or not enforced, nobody can tell what it would
+/// have refused.
+pub const ADMISSION_POLICIES: [&str; 25] = [
+    "decisions",
+    "decisions-kept-grants",
+    "decisions-kept-integrations",
+    "decisions-stay",
+    "enrolment-held",
+    "enrolment-labels",
+    "enrolment-stays",
+    "finalizers",
+    "identity-bindings",
+    "operator-bindings",
+    "operator-limits",
+    "operator-spec",
+    "operator-tokens",
+    "orphans",
+    "own-records",
+    "partner-bindings",
+    "pods",
+    "policy-authority",
+    "records",
+    "requests",
+    "reserved-names",
+    "sizes",
+    "status",
+    "token-secrets",
+    "tokens",
+];

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::apply::{Error, Result, call, post};
 use super::now;
 use super::watches::Patience;
-use crate::api::names::PROOFS;
+use crate::api::names::{ADMISSION_POLICIES, LABEL_COMPONENT, PROOFS};
 use crate::api::v1alpha1::Instant;
 use crate::domain::admission::Proofs;
 
@@ -26,8 +26,43 @@ const OURS: &str = "app.kubernetes.io/name=wayleave";
 /// The key of the record.
 const KEY: &str = "proofs.json";
 
-/// What tells two states of an object apart, and when it was written, by its name.
-type Known = BTreeMap<String, (String, Instant)>;
+/// The objects of a kind, by name.
+type Known = BTreeMap<String, Piece>;
+
+/// A policy or a binding as it is.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// What tells two states apart.
+    state: String,
+    /// When it was written.
+    at: Instant,
+    /// Which policy of the chart it is, or binds.
+    component: Option<String>,
+    /// As the chart has it, as far as can be told: a policy is there, a binding refuses what its policy says, everywhere.
+    enforces: bool,
+}
+
+/// What a policy or a binding says of itself.
+trait Enforcing {
+    fn enforces(&self) -> bool;
+}
+
+impl Enforcing for PartialObjectMeta<ValidatingAdmissionPolicy> {
+    fn enforces(&self) -> bool {
+        true
+    }
+}
+
+impl Enforcing for ValidatingAdmissionPolicyBinding {
+    fn enforces(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| {
+            let actions = spec.validation_actions.iter().flatten();
+            spec.policy_name == self.metadata.name
+                && spec.match_resources.is_none()
+                && actions.into_iter().any(|action| action == "Deny")
+        })
+    }
+}
 
 /// Our policies and their bindings, by watching them.
 pub(crate) struct Pack {
@@ -61,6 +96,8 @@ pub(crate) struct Standing {
     pub(crate) seen: Instant,
     /// How long they were what they were when they were last proved.
     pub(crate) ended: Ended,
+    /// Those of the chart that are not there, or not enforced.
+    pub(crate) missing: Vec<&'static str>,
 }
 
 #[derive(Default)]
@@ -73,7 +110,7 @@ struct Listed {
 /// A change as a watch told of it.
 pub(crate) enum Change {
     Policy(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicy>>),
-    Binding(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicyBinding>>),
+    Binding(watcher::Event<ValidatingAdmissionPolicyBinding>),
 }
 
 impl Pack {
@@ -122,36 +159,45 @@ impl Pack {
         let mut dated = Instant::new(jiff::Timestamp::UNIX_EPOCH);
         let mut hash = Sha256::new();
         for (kind, listed) in [("policy", &self.policies), ("binding", &self.bindings)] {
-            for (name, (state, at)) in &listed.known {
-                dated = dated.max(*at);
+            for (name, piece) in &listed.known {
+                dated = dated.max(piece.at);
                 // Names hold no blanks.
-                hash.update(format!("{kind} {name} {state}\n"));
+                hash.update(format!("{kind} {name} {}\n", piece.state));
             }
         }
+        let is_enforced = |name: &&str| self.policies.enforce(name) && self.bindings.enforce(name);
+        let missing = ADMISSION_POLICIES.into_iter().filter(|name| !is_enforced(name));
         Some(Standing {
             fingerprint: hex::encode(hash.finalize()),
             dated,
             seen: self.seen,
             ended: self.ended,
+            missing: missing.collect(),
         })
     }
 }
 
 impl Listed {
+    fn enforce(&self, component: &str) -> bool {
+        let is_it = |piece: &Piece| piece.enforces && piece.component.as_deref() == Some(component);
+        self.known.values().any(is_it)
+    }
+
     /// Takes an event in; says whether anything is other than it was known, and how that came to light.
-    fn take<K: Resource>(&mut self, event: watcher::Event<K>) -> Option<News> {
+    fn take<K: Resource + Enforcing>(&mut self, event: watcher::Event<K>) -> Option<News> {
         match event {
             watcher::Event::Init => self.listing.clear(),
-            watcher::Event::InitApply(object) => drop(self.listing.insert(object.name_any(), state(&object))),
+            watcher::Event::InitApply(object) => drop(self.listing.insert(object.name_any(), piece(&object))),
             watcher::Event::InitDone => {
                 let before = std::mem::replace(&mut self.known, std::mem::take(&mut self.listing));
                 let was_complete = std::mem::replace(&mut self.complete, true);
                 return (was_complete && !is_same(&before, &self.known)).then_some(News::Listed);
             }
             watcher::Event::Apply(object) => {
-                let after = state(&object);
-                let before = self.known.insert(object.name_any(), after.clone());
-                return (before.map(|(state, _)| state) != Some(after.0)).then_some(News::Told);
+                let after = piece(&object);
+                let state = after.state.clone();
+                let before = self.known.insert(object.name_any(), after);
+                return (before.map(|piece| piece.state) != Some(state)).then_some(News::Told);
             }
             watcher::Event::Delete(object) => {
                 let before = self.known.remove(&object.name_any());
@@ -174,7 +220,7 @@ enum News {
 /// The same objects in the same states, whatever their dates.
 fn is_same(one: &Known, other: &Known) -> bool {
     let states = |known: &Known| -> Vec<(String, String)> {
-        let states = known.iter().map(|(name, (state, _))| (name.clone(), state.clone()));
+        let states = known.iter().map(|(name, piece)| (name.clone(), piece.state.clone()));
         states.collect()
     };
     states(one) == states(other)
@@ -182,7 +228,7 @@ fn is_same(one: &Known, other: &Known) -> bool {
 
 /// The generation changes with the spec; what has none is told by its version. What is written leaves a date with the
 /// manager that wrote it, unless it only took something away.
-fn state(object: &impl Resource) -> (String, Instant) {
+fn piece(object: &(impl Resource + Enforcing)) -> Piece {
     let meta = object.meta();
     let managers = meta.managed_fields.iter().flatten();
     let dates = managers
@@ -197,22 +243,31 @@ fn state(object: &impl Resource) -> (String, Instant) {
     let state = meta
         .generation
         .map_or_else(version, |generation| generation.to_string());
-    (format!("{} {state}", meta.uid.as_deref().unwrap_or_default()), written)
+    Piece {
+        state: format!("{} {state}", meta.uid.as_deref().unwrap_or_default()),
+        at: written,
+        component: meta
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(LABEL_COMPONENT))
+            .cloned(),
+        enforces: object.enforces(),
+    }
 }
 
 /// What becomes of our policies and their bindings, for ever.
 pub(crate) fn changes(client: &Client) -> impl Stream<Item = Change> + Send + use<> {
-    let policies = events(client).map(Change::Policy);
-    let bindings = events(client).map(Change::Binding);
+    let policies = events::<PartialObjectMeta<ValidatingAdmissionPolicy>>(client).map(Change::Policy);
+    let bindings = events::<ValidatingAdmissionPolicyBinding>(client).map(Change::Binding);
     futures::stream::select(policies, bindings)
 }
 
-fn events<K>(client: &Client) -> BoxStream<'static, watcher::Event<PartialObjectMeta<K>>>
+fn events<K>(client: &Client) -> BoxStream<'static, watcher::Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let config = watcher::Config::default().labels(OURS);
-    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
+    watcher(Api::<K>::all(client.clone()), config)
         .backoff(Patience::default())
         .inspect_err(|error| tracing::warn!(%error, "watching the admission policies failed"))
         .filter_map(|event| async { event.ok() })
@@ -266,6 +321,7 @@ pub(crate) async fn record(client: &Client, namespace: &str, change: impl FnOnce
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::admissionregistration::v1::{MatchResources, ValidatingAdmissionPolicyBindingSpec};
 
     fn policy(name: &str, generation: i64) -> PartialObjectMeta<ValidatingAdmissionPolicy> {
         let mut policy = PartialObjectMeta::<ValidatingAdmissionPolicy>::default();
@@ -273,6 +329,49 @@ mod tests {
         policy.metadata.uid = Some(format!("uid-of-{name}"));
         policy.metadata.generation = Some(generation);
         policy
+    }
+
+    fn binding(component: &str, of: &str, actions: &[&str]) -> ValidatingAdmissionPolicyBinding {
+        let mut binding = ValidatingAdmissionPolicyBinding::default();
+        binding.metadata.name = Some(format!("wayleave-{component}"));
+        binding.metadata.labels = Some([(LABEL_COMPONENT.to_owned(), component.to_owned())].into());
+        binding.spec = Some(ValidatingAdmissionPolicyBindingSpec {
+            policy_name: Some(format!("wayleave-{of}")),
+            validation_actions: Some(actions.iter().map(|action| (*action).to_owned()).collect()),
+            ..ValidatingAdmissionPolicyBindingSpec::default()
+        });
+        binding
+    }
+
+    #[test]
+    fn a_policy_that_is_not_there_or_does_not_refuse_is_missed() {
+        let mut pack = Pack::new();
+        (pack.policies.complete, pack.bindings.complete) = (true, true);
+        for component in ADMISSION_POLICIES {
+            let mut policy = policy(&format!("wayleave-{component}"), 1);
+            policy.metadata.labels = Some([(LABEL_COMPONENT.to_owned(), component.to_owned())].into());
+            pack.policies.take(watcher::Event::Apply(policy));
+            let binding = binding(component, component, &["Deny"]);
+            pack.bindings.take(watcher::Event::Apply(binding));
+        }
+        let missing = |pack: &Pack| pack.standing().unwrap().missing;
+        assert_eq!(missing(&pack), [""; 0]);
+        let mut narrowed = binding("requests", "requests", &["Deny"]);
+        narrowed.spec.as_mut().unwrap().match_resources = Some(MatchResources::default());
+        let weak = [
+            binding("requests", "requests", &["Audit", "Warn"]),
+            binding("requests", "another", &["Deny"]),
+            narrowed,
+        ];
+        for weak in weak {
+            pack.bindings.take(watcher::Event::Apply(weak));
+            assert_eq!(missing(&pack), ["requests"]);
+        }
+        let whole = binding("requests", "requests", &["Deny", "Audit"]);
+        pack.bindings.take(watcher::Event::Apply(whole));
+        assert_eq!(missing(&pack), [""; 0]);
+        pack.policies.take(watcher::Event::Delete(policy("wayleave-tokens", 1)));
+        assert_eq!(missing(&pack), ["tokens"]);
     }
 
     #[test]

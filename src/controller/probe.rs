@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use http::{Method, Request};
 use kube::client::Body;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::pack::{self, Ended, Pack, Standing};
@@ -20,8 +21,14 @@ const SKEW: i64 = 30;
 const AGAIN: Duration = Duration::from_mins(5);
 /// The longest that one proof may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// What the refusal must say: the words of our own policy, not of any other.
-const OUR_WORDS: [&str; 2] = ["ValidatingAdmissionPolicy", "people decide, ServiceAccounts don't"];
+/// What refusals must say: the words of our own policies, not of any other.
+const OF_DECISIONS: [&str; 2] = ["ValidatingAdmissionPolicy", "people decide, ServiceAccounts don't"];
+const OF_REQUESTS: [&str; 2] = [
+    "ValidatingAdmissionPolicy",
+    "people ask for access, ServiceAccounts don't",
+];
+/// What is forged is called so, and is never there.
+const FORGED: &str = "wayleave-admission-proof";
 /// How soon it is repeated while it doesn't, or while the API server may not go by a change yet.
 const SOON: Duration = Duration::from_secs(3);
 /// How often it is repeated where the policies are not there: one that comes is seen when it does.
@@ -46,7 +53,7 @@ pub(crate) struct Seen {
 
 /// What the API server answered.
 struct Answer {
-    /// It refused the forged decision, in our words.
+    /// It refused what was forged, in our words.
     refused: bool,
     /// When, by its own clock.
     at: Instant,
@@ -154,7 +161,11 @@ struct Known {
 /// Proves once, and notes what it means for the decisions made since the last time.
 async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyhow::Result<Seen> {
     let proof = tokio::time::timeout(DEADLINE, prove(context)).await;
-    let answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
+    let mut answer = proof.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
+    if !standing.missing.is_empty() {
+        tracing::warn!(policies = ?standing.missing, "admission policies are missing, or not enforced");
+        answer.refused = false;
+    }
     let mut seen = Seen {
         tried: true,
         proved: answer.refused,
@@ -205,25 +216,45 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     Ok(seen)
 }
 
+/// Who approves and who asks is checked by two policies: both are tried.
 async fn prove(context: &Context) -> anyhow::Result<Answer> {
-    let forged = serde_json::json!({
-        "apiVersion": "wayleave.dev/v1alpha1",
-        "kind": "AccessDecision",
-        "metadata": {"name": "wayleave-admission-proof", "namespace": context.settings.identities},
-        "spec": {
-            "subject": {"kind": "AccessGrant", "name": "wayleave-admission-proof"},
-            "decision": "Deny",
-            "decidedBy": "wayleave:forged-by-the-proof",
-            "reason": "a forged decision, which must be refused",
-        },
+    let decision = json!({
+        "subject": {"kind": "AccessGrant", "name": FORGED},
+        "decision": "Deny",
+        "decidedBy": "wayleave:forged-by-the-proof",
+        "reason": "a forged decision, which must be refused",
     });
-    let uri = format!(
-        "/apis/wayleave.dev/v1alpha1/namespaces/{}/accessdecisions?dryRun=All&fieldManager=wayleave",
-        context.settings.identities
-    );
+    let request = json!({
+        "integrationRef": {"name": FORGED},
+        "requestedBy": "wayleave:forged-by-the-proof",
+        "access": [{"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": [FORGED]}]}],
+        "credential": {"type": "Token"},
+        "expiresAt": "2000-01-01T00:00:00Z",
+    });
+    let decided = forge(context, "AccessDecision", decision, OF_DECISIONS).await?;
+    let asked = forge(context, "AccessGrant", request, OF_REQUESTS).await?;
+    Ok(Answer {
+        refused: decided.refused && asked.refused,
+        // As long as both held: what happened after the first answer is not known of it.
+        ..decided
+    })
+}
+
+/// Tries, without writing, to make an object in somebody else's name.
+async fn forge(context: &Context, kind: &str, spec: Value, words: [&str; 2]) -> anyhow::Result<Answer> {
+    let namespace = &context.settings.identities;
+    let forged = json!({
+        "apiVersion": "wayleave.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": FORGED, "namespace": namespace},
+        "spec": spec,
+    });
+    let plural = format!("{}s", kind.to_lowercase());
     let request = Request::builder()
         .method(Method::POST)
-        .uri(uri)
+        .uri(format!(
+            "/apis/wayleave.dev/v1alpha1/namespaces/{namespace}/{plural}?dryRun=All&fieldManager=wayleave"
+        ))
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Body::from(serde_json::to_vec(&forged)?))?;
     let response = context.client.send(request).await?;
@@ -237,11 +268,11 @@ async fn prove(context: &Context) -> anyhow::Result<Answer> {
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
     let body = String::from_utf8_lossy(&body);
-    let refused = status.is_client_error() && OUR_WORDS.iter().all(|words| body.contains(words));
+    let refused = status.is_client_error() && words.iter().all(|words| body.contains(words));
     // Anything else but a yes says nothing about our policies: too many calls, a right that is missing, another policy's no.
     anyhow::ensure!(
         refused || status.is_success(),
-        "a forged decision was answered with {status}"
+        "a forged {kind} was answered with {status}"
     );
     Ok(Answer {
         refused,

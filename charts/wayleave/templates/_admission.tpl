@@ -27,6 +27,7 @@ metadata:
   name: {{ include "wayleave.fullname" .root }}-{{ .name }}
   labels:
     {{- include "wayleave.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .name }}
 {{- end }}
 
 {{/* Binds the policy of this name: dict "root" . "name" "suffix" */}}
@@ -38,6 +39,7 @@ metadata:
   name: {{ include "wayleave.fullname" .root }}-{{ .name }}
   labels:
     {{- include "wayleave.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .name }}
 spec:
   policyName: {{ include "wayleave.fullname" .root }}-{{ .name }}
   {{- if not .kind }}

@@ -77,7 +77,8 @@ fn what(event: &AuditEvent) -> String {
 
 /// What is no grant's: the lease, the proofs of admission with their record, and watches.
 fn is_beside(event: &AuditEvent) -> bool {
-    let is_proof = event.is_resource("accessdecisions") && event.request_uri.contains("dryRun=All");
+    let is_forged = event.is_resource("accessdecisions") || event.is_resource("accessgrants");
+    let is_proof = is_forged && event.request_uri.contains("dryRun=All");
     event.is_resource("leases") || event.is_resource("configmaps") || event.verb == "watch" || is_proof
 }
 

@@ -1,13 +1,13 @@
 //! The admission policies are taken away: nothing is issued on the word of decisions that nobody checked.
 
 use anyhow::{Result, ensure};
-use kube::api::{DeleteParams, DynamicObject, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
-use crate::cluster::{made, of_server, reads};
+use crate::cluster::{Cluster, made, of_server, reads};
 
 const READER: &str = "reader";
 const KIND: &str = "ValidatingAdmissionPolicyBinding";
@@ -59,6 +59,18 @@ async fn arm(tenant: &Tenant<'_>, taken: &DynamicObject) -> Result<()> {
     on_record(tenant).await
 }
 
+/// Waits until the operator says that the policies don't hold.
+async fn unproved(cluster: &Cluster) -> Result<()> {
+    eventually("the operator to see it", LIMIT, || async {
+        let metrics = cluster.operator.metrics().await?;
+        let proved = metrics
+            .lines()
+            .find(|line| line.starts_with("wayleave_admission_proved "));
+        Ok((proved == Some("wayleave_admission_proved 0")).then_some(()))
+    })
+    .await
+}
+
 /// Waits until the record says that the policies hold.
 async fn on_record(tenant: &Tenant<'_>) -> Result<()> {
     eventually("the record to say that the policies hold", LIMIT, || async {
@@ -101,14 +113,7 @@ async fn without_the_admission_policies_nothing_is_issued_and_what_is_live_stays
 
     let meanwhile = async {
         // It is seen when it changes, not at the next of the rare proofs.
-        eventually("the operator to see it", LIMIT, || async {
-            let metrics = cluster.operator.metrics().await?;
-            let proved = metrics
-                .lines()
-                .find(|line| line.starts_with("wayleave_admission_proved "));
-            Ok((proved == Some("wayleave_admission_proved 0")).then_some(()))
-        })
-        .await?;
+        unproved(&cluster).await?;
         let resumed = json!({"spec": {"suspend": false}});
         tenant
             .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, resumed)
@@ -132,6 +137,26 @@ async fn without_the_admission_policies_nothing_is_issued_and_what_is_live_stays
     disarmed(&tenant, meanwhile).await?;
     tenant.wait_reason(READER, "Issued").await?;
     reads(&tenant.partner(READER).await?).await
+}
+
+#[tokio::test]
+async fn a_policy_that_only_warns_is_missed_whichever_it_is() -> Result<()> {
+    let cluster = of_server().await?;
+    let tenant = cluster.tenant("unenforced").await?;
+    on_record(&tenant).await?;
+    let bindings = api(&tenant.root, KIND, "");
+    let acts = async |name: &str, action: &str| {
+        let patch = Patch::Merge(json!({"spec": {"validationActions": [action]}}));
+        bindings.patch(name, &PatchParams::default(), &patch).await
+    };
+    for name in ["wayleave-requests", "wayleave-tokens"] {
+        acts(name, "Warn").await?;
+        let seen = unproved(&cluster).await;
+        acts(name, "Deny").await?;
+        let armed = on_record(&tenant).await;
+        seen.and(armed)?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
