@@ -18,6 +18,8 @@ pub mod types {
     pub const OWNERS_STAY: &str = "OwnersStay";
     /// Present only while true: the identity has rights beside its grant, by bindings of others.
     pub const OTHER_RIGHTS: &str = "OtherRights";
+    /// Present only while true: the ClusterRoles hold less than was approved, or more where the policy lets that be.
+    pub const ROLES_CHANGED: &str = "RolesChanged";
     /// Present only while true: the grant is used by a static credential that is there, whether access is active or not.
     pub const STATIC_CREDENTIAL: &str = "StaticCredential";
     /// On an AccessDecision: whether it counts.
@@ -113,6 +115,8 @@ pub mod counted {
     pub const OWNER_MISSING: &str = "OwnerMissing";
     /// The owners are not those of the day it was made.
     pub const OWNERS_CHANGED: &str = "OwnersChanged";
+    /// The ClusterRoles held other rules when it was first counted, and by now hold more.
+    pub const ROLES_CHANGED: &str = "RolesChanged";
     /// It was made while the admission policies were not seen to hold.
     pub const UNCHECKED: &str = "Unchecked";
     /// A Review that renewed some of the grants that it lists.

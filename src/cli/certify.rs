@@ -274,6 +274,7 @@ mod tests {
             at: at("2026-12-01T00:00:00Z"),
             valid_until: at(valid_until),
             digest: found.digest.clone(),
+            roles_digest: String::new(),
             owner_uids: Vec::new(),
             review_due: Some(at(valid_until)),
             renewed_by: vec![Renewal {

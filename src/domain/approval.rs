@@ -14,4 +14,4 @@ mod tests;
 
 pub use counted::unweighed;
 pub use review::ReviewOutcome;
-pub use standing::{Confirmation, Objection, Question, Standing, consider};
+pub use standing::{Confirmation, Covered, Objection, Question, Standing, consider};

@@ -127,6 +127,7 @@ mod tests {
             at: at(MADE),
             valid_until: at("2027-03-01T00:00:00Z"),
             digest: String::new(),
+            roles_digest: String::new(),
             owner_uids: vec![owner.to_owned()],
             review_due: None,
             renewed_by: Vec::new(),

@@ -104,7 +104,8 @@ pub fn merge(old: &[Condition], desired: Vec<Desired>, generation: Option<i64>, 
 
 /// What was found beside the reason, as it was said last.
 pub fn findings(conditions: &[Condition]) -> impl Iterator<Item = Desired> {
-    let said = [types::OTHER_RIGHTS, types::STATIC_CREDENTIAL].map(|type_| (type_, find(conditions, type_)));
+    let said = [types::OTHER_RIGHTS, types::ROLES_CHANGED, types::STATIC_CREDENTIAL]
+        .map(|type_| (type_, find(conditions, type_)));
     said.into_iter().filter_map(|(type_, condition)| {
         let condition = condition?;
         Some(Desired::new(type_, "True", &condition.reason, &condition.message))

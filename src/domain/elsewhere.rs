@@ -66,9 +66,10 @@ impl OtherRights {
                     groups.insert(subject.name.clone());
                 }
                 "ServiceAccount" => {
-                    // In a RoleBinding one without a namespace is refused, so that none is taken for the binding's.
-                    let namespace = subject.namespace.clone();
-                    accounts.extend(namespace.map(|namespace| (namespace, subject.name.clone())));
+                    // In a RoleBinding one without a namespace is of the binding's (Kubernetes, pkg/registry/rbac/validation).
+                    let stated = subject.namespace.as_deref().filter(|it| !it.is_empty());
+                    let namespace = stated.or(namespace);
+                    accounts.extend(namespace.map(|namespace| (namespace.to_owned(), subject.name.clone())));
                 }
                 "User" => {
                     let account = subject.name.strip_prefix(USER).and_then(|it| it.split_once(':'));
@@ -286,6 +287,13 @@ mod tests {
             let found = binding(None, "open", &[subject(kind, name, namespace)]);
             let words = describe(&found, legacy, &near());
             assert_eq!(words.is_some(), reaches, "{kind} {name}: {words:?}");
+        }
+        // One without a namespace is of the binding's.
+        for (at, reaches) in [("payments", true), ("ledger", false)] {
+            for namespace in [None, Some("")] {
+                let found = binding(Some(at), "open", &[subject("ServiceAccount", "legacy", namespace)]);
+                assert_eq!(describe(&found, legacy, &near()).is_some(), reaches, "{at}");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::v1alpha1::{AccessOwner, Instant, PartnerIntegration};
+use crate::api::v1alpha1::{AccessOwner, Instant, PartnerIntegration, Principal};
 
 /// Every AccessOwner that can be read, by name.
 pub type Owners<'a> = BTreeMap<&'a str, &'a AccessOwner>;
@@ -120,13 +120,41 @@ pub fn newer_than<'a>(integration: &'a PartnerIntegration, owners: &Owners<'_>, 
         .collect()
 }
 
-/// The person behind a user name: the AccessOwner that lists it (the first by name), else the user name itself.
+/// The person behind a user name: the AccessOwner that lists it, and all that share a name with that one, told by the first of
+/// their names; else the user name itself.
 #[must_use]
 pub fn person<'a>(user: &'a str, owners: &Owners<'a>) -> Person<'a> {
-    let owner = owners
-        .iter()
-        .find(|(_, owner)| owner.spec.usernames.iter().any(|name| name.0 == user));
-    owner.map_or(Person::User(user), |(name, _)| Person::Owner(name))
+    let mut names: BTreeSet<&str> = [user].into();
+    let mut found = BTreeSet::new();
+    loop {
+        let before = found.len();
+        for (owner, spec) in owners.iter().map(|(name, owner)| (*name, &owner.spec)) {
+            let is_it = !found.contains(owner) && spec.usernames.iter().any(|name| names.contains(name.0.as_str()));
+            if is_it {
+                found.insert(owner);
+                names.extend(spec.usernames.iter().map(|name| name.0.as_str()));
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    found.first().map_or(Person::User(user), |owner| Person::Owner(owner))
+}
+
+/// That both owners of an integration are one person, in words; none where they are two.
+#[must_use]
+pub fn one_person(integration: &PartnerIntegration, owners: &Owners<'_>) -> Option<String> {
+    let [business, technical] = names(integration);
+    let usernames = &owners.get(business)?.spec.usernames;
+    let theirs = &owners.get(technical)?.spec.usernames;
+    let of = |usernames: &'_ [Principal]| usernames.first().map(|name| name.0.clone());
+    let (one, other) = (of(usernames)?, of(theirs)?);
+    (business != technical && person(&one, owners) == person(&other, owners)).then(|| {
+        format!(
+            "AccessOwners {business} and {technical} are one person, by the user names that they list: name two people"
+        )
+    })
 }
 
 /// One person, under however many user names.
@@ -218,5 +246,32 @@ mod tests {
         let owners: Owners<'_> = [("alice", &alice)].into();
         assert_eq!(person("alice@corp.example", &owners), person("adm-alice", &owners));
         assert_ne!(person("alice", &owners), person("adm-alice", &owners));
+    }
+
+    #[test]
+    fn owners_that_share_a_user_name_are_one_person_however_far_apart() {
+        let named = |name: &str, usernames: &[&str]| {
+            let mut owner = owner(name);
+            owner.spec.usernames = usernames.iter().map(|name| (*name).into()).collect();
+            owner
+        };
+        let (alice, again) = (
+            named("alice", &["alice", "a.doe"]),
+            named("alice-2", &["adm-alice", "a.doe"]),
+        );
+        let (third, bob) = (named("aaron", &["adm-alice", "root"]), named("bob", &["bob"]));
+        let mut owners: Owners<'_> = [("alice", &alice), ("alice-2", &again), ("aaron", &third), ("bob", &bob)].into();
+        for name in ["alice", "a.doe", "adm-alice", "root"] {
+            assert_eq!(person(name, &owners), Person::Owner("aaron"), "{name}");
+        }
+        assert_eq!(person("bob", &owners), Person::Owner("bob"));
+        assert_eq!(one_person(&integration(), &owners), None);
+        let linked = named("bob", &["bob", "root"]);
+        owners.insert("bob", &linked);
+        let words = one_person(&integration(), &owners).unwrap();
+        assert!(
+            words.starts_with("AccessOwners alice and bob are one person"),
+            "{words}"
+        );
     }
 }

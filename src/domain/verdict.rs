@@ -106,6 +106,8 @@ pub struct Verdict {
     pub decisions: BTreeMap<String, Desired>,
     /// What each Review that lists the grant did for it, by the decision's name.
     pub reviews: BTreeMap<String, ReviewOutcome>,
+    /// How what ClusterRoles hold differs from what was approved, where that ends nothing, in words.
+    pub roles_changed: Option<String>,
     /// The next instant at which the answer can change by itself.
     pub next_change: Option<Instant>,
 }

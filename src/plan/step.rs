@@ -359,6 +359,12 @@ impl Planner<'_> {
         if let Some(words) = self.facts.other_rights.filter(|_| is_concerned) {
             desired.push(Desired::new(types::OTHER_RIGHTS, "True", FOUND, words));
         }
+        let roles = self
+            .verdict
+            .roles_changed
+            .as_ref()
+            .filter(|_| status.identity.is_some());
+        desired.extend(roles.map(|words| Desired::new(types::ROLES_CHANGED, "True", FOUND, words)));
         match self.facts.static_credential {
             Some(seen) if seen.unread.is_none() => {
                 let finding = seen.finding.as_ref();

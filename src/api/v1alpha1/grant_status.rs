@@ -18,6 +18,8 @@ pub const LONGEST_WORD: usize = 1_024;
 pub const MOST_ASKED: usize = 256;
 /// The longest `jti` that a status holds; the API server's own has 36 characters.
 pub const LONGEST_CREDENTIAL_ID: usize = 128;
+/// As many of the people who had a hand in it as a status names: a grant and its integration name 42 at a time.
+pub const MOST_INVOLVED: usize = 64;
 /// As many policies as a status names.
 pub const MOST_POLICIES: usize = 64;
 
@@ -63,6 +65,10 @@ pub struct AccessGrantStatus {
     /// When an owner was last found removed; only approvals made after it count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_removed_at: Option<Instant>,
+    /// User names of whoever asked for it, or had a hand in it or its integration, and was ever seen there: none of them can approve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_INVOLVED), inner(length(max = 253)))]
+    pub involved: Vec<String>,
     /// UIDs of AccessOwners whose `until` was seen to have passed: they count no more, whatever it says later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 36)))]
@@ -155,6 +161,11 @@ pub struct CountedApproval {
     /// What was approved.
     #[schemars(length(max = 71))]
     pub digest: String,
+    /// Of the rules that its ClusterRoles held when it was first counted: what they come to hold beyond that it doesn't cover. Empty
+    /// where the grant refers to none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 71))]
+    pub roles_digest: String,
     /// UIDs of the owners of that day.
     #[serde(rename = "ownerUIDs")]
     #[schemars(length(max = 2), inner(length(max = 64)))]

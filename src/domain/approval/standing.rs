@@ -27,6 +27,27 @@ pub enum Confirmation {
     Refused(String),
 }
 
+/// Which approvals cover what the grant's ClusterRoles hold now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// The digest of what they hold now; empty where the grant refers to none.
+    pub now: String,
+    /// The digest of what was approved, where that is all that they hold now, or more.
+    pub approved: Option<String>,
+    /// Whatever they hold was permitted with them.
+    pub any: bool,
+}
+
+impl Covered {
+    fn by(&self, approval: &CountedApproval) -> bool {
+        self.any || self.is_of_now(approval) || self.approved.as_ref() == Some(&approval.roles_digest)
+    }
+
+    fn is_of_now(&self, approval: &CountedApproval) -> bool {
+        approval.roles_digest == self.now
+    }
+}
+
 /// Everything that the weight of decisions depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -50,6 +71,8 @@ pub struct Question<'a> {
     pub confirmations: &'a BTreeMap<String, Confirmation>,
     /// The lines to be met; empty under self-service.
     pub lines: &'a [ApprovalRequirement],
+    /// Which approvals cover what ClusterRoles hold now.
+    pub covered: &'a Covered,
     /// What was kept from the last time.
     pub previous: &'a AccessGrantStatus,
 }
@@ -61,6 +84,10 @@ pub struct Standing {
     pub counted: Vec<CountedApproval>,
     /// Until when all lines are met; none where they are not, now.
     pub in_force_until: Option<Instant>,
+    /// All lines are met by approvals of just what the ClusterRoles hold now; under self-service, one is there.
+    pub is_of_now: bool,
+    /// All lines would be met, if the ClusterRoles held no more than they did when each approval was counted.
+    pub is_outgrown: bool,
     /// Enough approvals counted, but they are no longer in force.
     pub lapsed: bool,
     /// The date on which they end, or ended, where an approval set it itself: no review goes past it.
@@ -150,24 +177,43 @@ pub fn consider(question: &Question<'_>) -> Standing {
             }
         }
     }
-    let surplus = standing.counted.len().saturating_sub(MOST_COUNTED);
-    standing.counted.drain(..surplus);
+    keep_most(question, &mut standing.counted);
     let reviewed = review::renew(question, &decisions, &mut standing.counted, void_until, &involved);
     standing.reviews = reviewed.outcomes;
     standing.to_confirm.extend(reviewed.to_confirm);
 
-    let in_force: Vec<CountedApproval> = standing
-        .counted
-        .iter()
-        .filter(|approval| question.now < approval.valid_until)
-        .cloned()
-        .collect();
+    let of = |is_meant: &dyn Fn(&CountedApproval) -> bool| -> Vec<CountedApproval> {
+        let meant = standing.counted.iter().filter(|approval| is_meant(approval));
+        meant.cloned().collect()
+    };
+    let (lines, owners, covered) = (question.lines, question.owners, question.covered);
+    let is_in_force = |approval: &CountedApproval| question.now < approval.valid_until;
+    let in_force = of(&|approval| is_in_force(approval) && covered.by(approval));
+    let of_now = of(&|approval| is_in_force(approval) && covered.is_of_now(approval));
+    let unexpired = of(&is_in_force);
+    let covering = of(&|approval| covered.by(approval));
+    for approval in standing.counted.iter().filter(|approval| !covered.by(approval)) {
+        let words = "the ClusterRoles held other rules when it was first counted: approve again".to_owned();
+        standing
+            .not_counted
+            .insert(approval.decision_ref.clone(), words.clone());
+        if let Some(decision) = decisions.iter().find(|decision| uid(decision) == approval.uid) {
+            objections.insert(uid(decision), Objection::new(words::ROLES_CHANGED, words));
+        }
+    }
     let end = |approval: &CountedApproval| approval.valid_until;
     let due = |approval: &CountedApproval| approval.review_due.unwrap_or(approval.valid_until);
-    standing.in_force_until = lines::met_until(question.lines, &in_force, question.owners, end);
-    standing.review_due = lines::met_until(question.lines, &in_force, question.owners, due);
+    standing.in_force_until = lines::met_until(lines, &in_force, owners, end);
+    standing.review_due = lines::met_until(lines, &in_force, owners, due);
+    standing.is_of_now = if lines.is_empty() {
+        !of_now.is_empty()
+    } else {
+        lines::met_until(lines, &of_now, owners, end).is_some()
+    };
+    standing.is_outgrown =
+        standing.in_force_until.is_none() && lines::met_until(lines, &unexpired, owners, end).is_some();
     let lapsed_at = match standing.in_force_until {
-        None => lines::met_until(question.lines, &standing.counted, question.owners, end),
+        None => lines::met_until(lines, &covering, owners, end),
         Some(_) => None,
     };
     standing.lapsed = lapsed_at.is_some();
@@ -176,7 +222,7 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let enough = if question.lines.is_empty() {
         !standing.counted.is_empty()
     } else {
-        standing.in_force_until.is_some() || standing.lapsed
+        standing.in_force_until.is_some() || standing.lapsed || standing.is_outgrown
     };
     standing.denied_at = denied.as_ref().map(|negative| negative.at);
     standing.revoked_at = revoked.as_ref().map(|negative| negative.at);
@@ -189,6 +235,31 @@ pub fn consider(question: &Question<'_>) -> Standing {
     let conditions = counted::conditions(question.now, question.lines, &decisions, &standing, &objections);
     standing.conditions = conditions;
     standing
+}
+
+/// Keeps as many approvals as status holds: first the latest of each person who is asked for, so that nobody pushes them out, and
+/// with them the dates that were frozen.
+fn keep_most(question: &Question<'_>, counted: &mut Vec<CountedApproval>) {
+    if counted.len() <= MOST_COUNTED {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    let mut ranked: Vec<(bool, usize)> = (0..counted.len())
+        .rev()
+        .map(|index| {
+            let approval = &counted[index];
+            let is_first = seen.insert(person(&approval.by, question.owners));
+            (is_first && lines::is_asked_for(question.lines, approval), index)
+        })
+        .collect();
+    // Stable: within each part the latest come first.
+    ranked.sort_by_key(|(is_wanted, _)| !is_wanted);
+    let kept: BTreeSet<usize> = ranked.into_iter().take(MOST_COUNTED).map(|(_, index)| index).collect();
+    let mut index = 0;
+    counted.retain(|_| {
+        index += 1;
+        kept.contains(&(index - 1))
+    });
 }
 
 /// Whether an approval that counts ends then by its own date.
@@ -296,6 +367,9 @@ fn weigh(
     if !missing.is_empty() {
         return no(words::OWNER_MISSING, missing.join("; "));
     }
+    if let Some(words) = ownership::one_person(question.integration, question.owners) {
+        return no(words::OWNER_MISSING, words);
+    }
     let newer = ownership::newer_than(question.integration, question.owners, at);
     if !newer.is_empty() {
         return no(
@@ -314,6 +388,7 @@ fn weigh(
             at,
             valid_until: computed.valid_until,
             digest: question.digest.to_owned(),
+            roles_digest: question.covered.now.clone(),
             owner_uids: today,
             review_due: Some(computed.review_due),
             renewed_by: Vec::new(),
@@ -435,10 +510,11 @@ fn is_about(question: &Question<'_>, decision: &AccessDecision) -> bool {
 
 /// The latest of a kind, or what status remembers of one that is gone.
 fn negative(decisions: &[&AccessDecision], kind: Decision, remembered: Option<Instant>) -> Option<Negative> {
+    // By when it was written: what a delegate states about when it was decided must not hide a later one behind an earlier.
     let found = decisions
         .iter()
-        .rev()
-        .find(|decision| decision.spec.decision == kind)
+        .filter(|decision| decision.spec.decision == kind)
+        .max_by_key(|decision| (written_at(decision), name(decision)))
         .map(|decision| {
             let by = decision.spec.decided_by.as_ref().map_or("somebody", |by| by.0.as_str());
             Negative {
@@ -463,10 +539,9 @@ fn involved<'a>(question: &Question<'a>) -> BTreeSet<Person<'a>> {
     let (grant, integration) = (&question.grant.spec, &question.integration.spec);
     let requesters = grant.requested_by.iter().chain(&integration.requested_by);
     let contributors = grant.contributors.iter().chain(&integration.contributors);
-    people(
-        requesters.chain(contributors).map(|user| user.0.as_str()),
-        question.owners,
-    )
+    let named = requesters.chain(contributors).map(|user| user.0.as_str());
+    let before = question.previous.involved.iter().map(String::as_str);
+    people(named.chain(before), question.owners)
 }
 
 /// When an approval was made: as stated, but never later than it was written, since a later one would outdo a Revoke.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Confirmation, Question, Standing, consider};
+use super::{Confirmation, Covered, Question, Standing, consider};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Instant, PartnerIntegration,
     ReplacedDigest,
@@ -77,6 +77,7 @@ impl Case {
             proofs: Some(&self.proofs),
             confirmations: &confirmations,
             lines: &self.lines,
+            covered: &Covered::default(),
             previous: &self.previous,
         })
     }
@@ -491,6 +492,72 @@ fn more_approvals_than_are_kept_are_told_so() {
     }
     assert_eq!(case.told_reason("one"), "Surplus");
     assert_eq!(case.told("later-0").1, "Counted");
+}
+
+#[test]
+fn nobody_pushes_out_who_is_asked_for() {
+    let mut case = Case::sound();
+    case.lines = vec![ApprovalRequirement {
+        count: 1,
+        groups: vec!["security".into()],
+    }];
+    case.decisions[0].spec.decided_by_groups = vec!["security".into()];
+    for index in 0..32 {
+        // One writes many, and many write one each.
+        let by = if index < 16 {
+            "mallory".to_owned()
+        } else {
+            format!("user-{index}")
+        };
+        let mut later = approve(&format!("later-{index}"), &by, "2026-12-01T01:00:00Z");
+        later.spec.decided_by_groups = vec![if index < 16 { "security".into() } else { "others".into() }];
+        case.decisions.push(later);
+    }
+    let standing = case.ask();
+    assert_eq!(standing.counted.len(), 16);
+    assert_eq!(
+        standing.counted[0].decision_ref, "one",
+        "and they stay in order of time"
+    );
+    assert_eq!(case.told("one").1, "Counted");
+    case.previous.approvals = standing.counted;
+    case.integration.spec.review.interval = serde_json::from_value("1000d".into()).unwrap();
+    let frozen = case.ask().counted[0].valid_until;
+    assert_eq!(
+        frozen,
+        at("2027-03-08T00:00:00Z"),
+        "its dates are those of the day it was counted"
+    );
+}
+
+#[test]
+fn a_no_that_is_written_later_stands_whenever_it_is_said_to_be_of() {
+    let mut case = Case::sound();
+    case.decisions[0].metadata.creation_timestamp = approve("", "", "2026-12-01T10:10:00Z").metadata.creation_timestamp;
+    case.decisions
+        .push(decision("early", "Revoke", "erin", DIGEST, "2026-12-01T10:05:00Z"));
+    assert!(case.counts(), "outdone");
+    let mut late = decision("late", "Revoke", "erin", DIGEST, "2026-12-01T10:30:00Z");
+    late.spec.decided_at = Some(at("2026-12-01T10:00:00Z"));
+    case.decisions.push(late);
+    assert_eq!(case.ask().revoked_at, Some(at("2026-12-01T10:30:00Z")));
+    assert!(!case.counts());
+}
+
+#[test]
+fn who_was_ever_seen_among_those_who_asked_never_counts() {
+    let mut case = Case::sound();
+    assert!(case.counts());
+    case.previous.involved = vec!["dave@corp.example".to_owned()];
+    assert!(case.why().contains("somebody else must approve"), "{}", case.why());
+}
+
+#[test]
+fn two_owners_who_are_one_person_are_not_two() {
+    let mut case = Case::sound();
+    let shared = case.owners[0].spec.usernames[0].clone();
+    case.owners[1].spec.usernames.push(shared);
+    assert!(case.why().contains("are one person"), "{}", case.why());
 }
 
 #[test]

@@ -111,6 +111,13 @@ pub fn never_grantable(rule: &ResolvedRule) -> Vec<String> {
     reasons.into_iter().collect()
 }
 
+/// Whether a rule lets its holder hand on what it holds: by a binding, or by widening a role that is bound already.
+#[must_use]
+pub fn hands_on(rule: &ResolvedRule) -> bool {
+    let writes = |verb: &String| ["create", "update", "patch", ALL].contains(&verb.as_str());
+    has_group(rule, RBAC_GROUP) && rule.verbs.iter().any(writes)
+}
+
 fn secrets(rule: &ResolvedRule, reasons: &mut BTreeSet<String>) {
     if rule.resource_names.is_empty() || rule.resource_names.iter().any(String::is_empty) {
         reasons.insert("secrets are granted by resourceNames only".to_owned());

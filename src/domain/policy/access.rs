@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::{AccessPolicy, Delivery, LabelMatch, ResolvedRule};
 use crate::domain::permission::{
-    Shown, from_rules, named_part, never_grantable, reaches_secrets, secret_names, uncovered,
+    Shown, from_rules, hands_on, named_part, never_grantable, reaches_secrets, secret_names, uncovered,
 };
 
 use super::facts::{Entry, Facts, Rules, lets_reach};
@@ -44,7 +44,7 @@ pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<Point> {
         points.push(shape(facts, entry));
         points.extend(targets(facts, entry));
         for part in &entry.rules {
-            points.extend(grantable(part));
+            points.extend(grantable(facts, part));
             points.extend(delivered(facts, entry, part));
         }
     }
@@ -179,10 +179,14 @@ fn is_reserved(facts: &Facts<'_>, namespace: &str) -> bool {
 }
 
 /// What is never granted, of these rules.
-fn grantable(part: &Rules) -> Vec<Point> {
+fn grantable(facts: &Facts<'_>, part: &Rules) -> Vec<Point> {
     let asks = "nothing that is never granted";
     let point = Point::holds("grant.access.grantable", &part.path, part.words(), asks);
-    let reasons: BTreeSet<String> = part.rules.iter().flat_map(never_grantable).collect();
+    let mut reasons: BTreeSet<String> = part.rules.iter().flat_map(never_grantable).collect();
+    // Whose name the admission policies can't know: nothing would keep it from binding itself, by a token that never ends.
+    if facts.is_static() && part.rules.iter().any(hands_on) {
+        reasons.insert("writing roles and bindings is never granted to a static credential".to_owned());
+    }
     if reasons.is_empty() {
         return vec![point];
     }

@@ -14,7 +14,7 @@ pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point
     if grant.credential.type_ != CredentialType::Static {
         return Vec::new();
     }
-    let review = facts.request.integration.spec.review.interval;
+    let review = &facts.request.integration.spec.review;
     let least =
         |pick: fn(&StaticControls) -> Period| strictest(policies, |spec| spec.static_credentials.as_ref().map(pick));
     let asks = |pick: fn(&StaticControls) -> bool| {
@@ -22,14 +22,15 @@ pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point
     };
     let sources = facts.request.integration.spec.allowed_sources.len();
     let replacement = grant.credential.static_.as_ref().and_then(|it| it.replacement.as_ref());
-    vec![
+    let interval = least(|controls| controls.review_interval);
+    let mut points = vec![
         named(policies),
         term("staticCredentials.duration", least(|controls| controls.duration), facts),
         at_most(
             "staticCredentials.reviewInterval",
             "integration spec.review.interval",
-            review,
-            least(|controls| controls.review_interval),
+            review.interval,
+            interval.clone(),
         ),
         shown(
             ("staticCredentials.allowedSources", "integration spec.allowedSources"),
@@ -43,7 +44,18 @@ pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point
             "missing, what replaces a static credential is required",
             asks(|controls| controls.replacement),
         ),
-    ]
+    ];
+    // It would be a second interval that nobody allowed.
+    points.extend(review.grace.map(|grace| {
+        let most = interval.map(|(most, by)| (most.min(review.interval), by));
+        at_most(
+            "staticCredentials.reviewInterval",
+            "integration spec.review.grace",
+            grace,
+            most,
+        )
+    }));
+    points
 }
 
 /// A policy that names no controls permits no static credential, whatever it lists.

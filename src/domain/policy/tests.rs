@@ -600,6 +600,10 @@ fn each_control_of_a_static_credential_is_asked_for() {
         .refused(&["spec.expiresAt: 90d after the start, at most 30d (policy readers)"]);
     controls(|controls| controls.review_interval = from(json!("30d")))
         .refused(&["integration spec.review.interval: 90d, at most 30d (policy readers)"]);
+    let limitless = of_static_credential()
+        .policy(|policy| policy.spec.limits.review_interval = None)
+        .changed(|world| world.integration.spec.review.grace = from(json!("9999d")));
+    limitless.refused(&["integration spec.review.grace: 9999d, at most 90d (policy readers)"]);
     let bare = |world: &mut World| {
         world.integration.spec.allowed_sources.clear();
         world.grant.spec.credential.static_.as_mut().unwrap().replacement = None;
@@ -635,6 +639,16 @@ fn a_static_credential_stays_in_its_namespace_and_is_never_self_service_nor_read
         world.policies[0].spec.self_service = true;
     };
     assert!(World::new().changed(mild).terms().self_service);
+    // Nobody could keep it from binding itself.
+    let binds = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings"], "verbs": ["create"]});
+    let permits = |world: World| {
+        world
+            .rule(binds.clone())
+            .policy(|policy| policy.spec.access.rules = from(json!([binds])))
+    };
+    permits(World::new()).terms();
+    permits(of_static_credential())
+        .refused(&["spec.access[0].rules[0]: writing roles and bindings is never granted to a static credential"]);
     assert!(!of_static_credential().changed(mild).terms().self_service);
     of_static_credential()
         .rule(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["legacy-token"]}))

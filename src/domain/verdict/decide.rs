@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::growth::grown;
+use super::growth::Roles;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, PartnerIntegration, ReplacedDigest,
 };
-use crate::domain::approval::{self, Question, Standing};
+use crate::domain::approval::{self, Covered, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::{GrantDigest, TARGETS, absent, digest};
 use crate::domain::policy::{self, Outcome, Request, Terms};
@@ -56,6 +56,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let missing = ownership::missing(integration, facts.owners, &status.departed_owners, facts.now);
     removal::remember_removal(facts, Some(integration), &missing, &mut status);
     removal::remember_account(facts, &mut status);
+    removal::remember_involved(facts, integration, &mut status);
     renew_digest(facts, integration, &mut status);
     let outcome = permit(facts, integration);
     let mut closed = BTreeSet::new();
@@ -86,20 +87,33 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         }
     };
 
-    let standing = weigh(facts, integration, terms.as_ref(), &status);
-    let renewed = standing
-        .counted
-        .iter()
-        .any(|new| !status.approvals.iter().any(|old| old.uid == new.uid));
+    let roles = Roles::of(facts, &status);
+    let covered = roles.covered(terms.as_ref(), &status);
+    let standing = weigh(facts, integration, terms.as_ref(), &status, &covered);
     status.approvals = standing.counted.clone();
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
     let self_service = terms.as_ref().is_some_and(|terms| terms.self_service);
     let approved_until = standing.in_force_until;
     let is_approved = self_service || approved_until.is_some();
-    against.extend(grown(facts, terms.as_ref(), &mut status, is_approved, renewed));
+    // Without an approval after it nothing brings back what ended with its owner.
+    if let Some(at) = status
+        .owner_removed_at
+        .filter(|_| self_service && standing.counted.is_empty())
+    {
+        let words =
+            format!("an owner was found removed at {at}: self-service doesn't bring access back, have it approved");
+        against.push((Reason::OwnerRemoved, words));
+    }
+    let grown = roles.against(terms.as_ref(), &standing);
+    if is_approved {
+        roles.keep(&standing, &mut status);
+    }
+    let has_grown = grown.is_some();
+    let roles_changed = roles.finding(&standing).filter(|_| !has_grown);
+    against.extend(grown.map(|words| (Reason::RoleGrew, words)));
     against.extend(missing.into_iter().map(|words| (Reason::OwnerRemoved, words)));
-    against.extend(standing_against(&standing, is_approved));
+    against.extend(standing_against(&standing, is_approved || has_grown));
     against.extend(plain_reasons(facts, integration, &closed));
 
     let (until, ends_because) = ends::earliest(facts, integration, &standing);
@@ -162,6 +176,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
+        roles_changed,
         next_change: ends::next_change(facts, Some(integration), approved_until),
     }
 }
@@ -191,6 +206,7 @@ fn inactive(
         not_counted: standing.not_counted,
         decisions: standing.conditions,
         reviews: standing.reviews,
+        roles_changed: None,
         next_change: ends::next_change(facts, facts.integration, standing.in_force_until),
     }
 }
@@ -267,6 +283,7 @@ fn weigh(
     integration: &PartnerIntegration,
     terms: Option<&Terms>,
     status: &AccessGrantStatus,
+    covered: &Covered,
 ) -> Standing {
     let one = [ApprovalRequirement {
         count: 1,
@@ -288,6 +305,7 @@ fn weigh(
         proofs: facts.proofs,
         confirmations: facts.confirmations,
         lines,
+        covered,
         previous: status,
     })
 }
@@ -392,7 +410,7 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
     if !facts.admission_proved {
         return Some((
             Reason::AdmissionUnproved,
-            "the admission policies were not seen to refuse a forged decision: install them".to_owned(),
+            "the admission policies are not all there, or were not seen to refuse a forged decision and a forged request: install them".to_owned(),
         ));
     }
     let skew = facts.clock_skew?;

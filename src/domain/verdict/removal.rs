@@ -4,7 +4,8 @@
 use super::Facts;
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrantStatus, Decision, Instant, PartnerIntegration, StaticAccount, SubjectKind,
+    AccessDecision, AccessGrantStatus, Decision, Identity, Instant, MOST_INVOLVED, PartnerIntegration, StaticAccount,
+    SubjectKind,
 };
 use crate::domain::ownership;
 
@@ -31,7 +32,9 @@ pub(super) fn remember_removal(
     missing: &[String],
     status: &mut AccessGrantStatus,
 ) {
-    let counted = !status.approvals.is_empty();
+    // Under self-service nobody approved, and what was in use ends for good all the same.
+    let is_live = |identity: &Identity| identity.activated_at.is_some();
+    let counted = !status.approvals.is_empty() || status.identity.as_ref().is_some_and(is_live);
     // That the date was moved in time can't be told once it has passed while nobody looked.
     let has_passed = status.active_until.is_some_and(|until| facts.now >= until)
         && status.ends_because.as_deref() == Some(Reason::OwnerRemoved.as_str());
@@ -74,6 +77,18 @@ pub(super) fn remember_account(facts: &Facts<'_>, status: &mut AccessGrantStatus
             .max(Some(facts.now));
     }
     status.static_account = Some(now);
+}
+
+/// Whoever asked, or had a hand in it, stays among those who can't approve: what names them is no part of the digest, and where the
+/// admission policies are away anybody who may write it can put another name there.
+pub(super) fn remember_involved(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
+    let (grant, integration) = (&facts.grant.spec, &integration.spec);
+    let requesters = grant.requested_by.iter().chain(&integration.requested_by);
+    for user in requesters.chain(&grant.contributors).chain(&integration.contributors) {
+        if status.involved.len() < MOST_INVOLVED && !status.involved.contains(&user.0) {
+            status.involved.push(user.0.clone());
+        }
+    }
 }
 
 fn is_approval(facts: &Facts<'_>, decision: &AccessDecision) -> bool {

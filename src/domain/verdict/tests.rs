@@ -9,8 +9,9 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, HardExpiry, Identity, Instant,
-    MOST_POLICIES, OnOtherRights, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule, StaticControls,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, DataClassification, HardExpiry, Identity,
+    Instant, MOST_POLICIES, OnOtherRights, OnRoleGrowth, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule,
+    StaticControls,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
@@ -69,10 +70,26 @@ impl Case {
     }
 
     fn approve(&mut self, name: &str, made: &str) {
+        self.approve_by(name, "dave@corp.example", made);
+    }
+
+    fn holds(&mut self, verbs: &[&str]) {
+        let rules = verbs.iter().map(|verb| rule(verb)).collect();
+        self.cluster_roles.insert("wayleave-read".to_owned(), rules);
+    }
+
+    /// What self-service takes.
+    fn of_mild(&mut self, self_service: bool) {
+        self.policies[0].spec.self_service = self_service;
+        let label = (LABEL_CLASSIFICATION.to_owned(), "Internal".to_owned());
+        self.namespace().labels.extend([label]);
+        self.integration().spec.data_classification = DataClassification::Internal;
+    }
+
+    fn approve_by(&mut self, name: &str, by: &str, made: &str) {
         let targets = [("payments".to_owned(), "uid-of-payments".to_owned())].into();
         let digest = digest(self.integration.as_ref().unwrap(), &self.grant, &targets).digest;
-        self.decisions
-            .push(decision(name, "Approve", "dave@corp.example", &digest, made));
+        self.decisions.push(decision(name, "Approve", by, &digest, made));
     }
 
     fn ask(&self) -> Verdict {
@@ -487,29 +504,164 @@ fn a_change_can_be_approved_before_it_is_made() {
 
 #[test]
 fn a_role_that_grows_ends_the_grant_until_it_is_approved_again() {
-    let rule = |verb: &str| ResolvedRule {
+    let mut case = of_cluster_role(1);
+    case.approve("two", "2026-12-01T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+    case.holds(&["get", "list"]);
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::RoleGrew);
+    assert!(verdict.message.contains("list configmaps"), "{}", verdict.message);
+    case.approve("three", "2026-12-02T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+    case.holds(&["get"]);
+    assert_eq!(case.settle().reason, Reason::Issued, "shrinking ends nothing");
+}
+
+fn rule(verb: &str) -> ResolvedRule {
+    ResolvedRule {
         api_groups: vec![String::new()],
         resources: vec!["configmaps".to_owned()],
         verbs: vec![verb.to_owned()],
         resource_names: Vec::new(),
-    };
+    }
+}
+
+/// Of a ClusterRole, which holds `get`, and with so many approvals asked for.
+fn of_cluster_role(count: i32) -> Case {
     let mut case = Case::sound();
     case.grant.spec.access[0].rules = None;
     case.grant.spec.access[0].cluster_role_ref = Some(crate::api::v1alpha1::ClusterRoleRef {
         name: "wayleave-read".into(),
     });
     case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
-    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get")])].into();
-    case.approve("two", "2026-12-01T00:00:00Z");
+    case.policies[0].spec.access.long_running = true;
+    case.policies[0].spec.requires.approvals[0].count = count;
+    case.decisions.clear();
+    case.holds(&["get"]);
+    case
+}
+
+#[test]
+fn a_role_that_grew_is_approved_by_as_many_as_before() {
+    let mut case = of_cluster_role(2);
+    case.approve_by("one", "dave@corp.example", "2026-12-01T00:00:00Z");
+    case.approve_by("two", "erin@corp.example", "2026-12-01T00:00:00Z");
     assert_eq!(case.settle().reason, Reason::Issued);
-    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get"), rule("list")])].into();
+    case.holds(&["get", "list"]);
+    assert_eq!(case.settle().reason, Reason::RoleGrew);
+    case.approve_by("three", "dave@corp.example", "2026-12-02T00:00:01Z");
     let verdict = case.settle();
-    assert_eq!(verdict.reason, Reason::RoleGrew);
-    assert!(verdict.message.contains("list configmaps"), "{}", verdict.message);
-    case.approve("three", "2026-12-02T00:00:01Z");
+    assert_eq!(verdict.reason, Reason::RoleGrew, "one of two: {}", verdict.message);
+    assert_eq!(verdict.decisions["one"].reason, "RolesChanged");
+    case.approve_by("four", "erin@corp.example", "2026-12-02T00:00:01Z");
     assert_eq!(case.settle().reason, Reason::Issued);
-    case.cluster_roles = [("wayleave-read".to_owned(), vec![rule("get")])].into();
-    assert_eq!(case.settle().reason, Reason::Issued, "shrinking ends nothing");
+    // Of what it holds now, and no more.
+    case.holds(&["get", "list", "watch"]);
+    assert_eq!(case.settle().reason, Reason::RoleGrew);
+    case.holds(&["list", "get"]);
+    assert_eq!(case.settle().reason, Reason::Issued, "the order of rules is nothing");
+}
+
+#[test]
+fn a_role_that_grows_between_two_approvals_was_approved_by_nobody() {
+    let mut case = of_cluster_role(2);
+    case.approve_by("one", "dave@corp.example", "2026-12-01T00:00:00Z");
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.holds(&["get", "list"]);
+    case.approve_by("two", "erin@corp.example", "2026-12-01T00:00:00Z");
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::AwaitingApproval);
+    assert!(
+        verdict.message.contains("AccessDecision one does not count"),
+        "{}",
+        verdict.message
+    );
+    case.holds(&["get"]);
+    assert_eq!(
+        case.settle().reason,
+        Reason::AwaitingApproval,
+        "two approved another thing"
+    );
+    case.approve_by("three", "erin@corp.example", "2026-12-01T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn a_role_that_goes_and_comes_back_as_it_was_needs_no_new_word_and_one_that_comes_back_wider_does() {
+    for self_service in [false, true] {
+        let mut case = of_cluster_role(1);
+        case.of_mild(self_service);
+        case.approve_by("one", "dave@corp.example", "2026-12-01T00:00:00Z");
+        assert_eq!(case.settle().reason, Reason::Issued);
+        case.cluster_roles.clear();
+        assert_eq!(case.settle().reason, Reason::NotPermitted);
+        case.holds(&["get"]);
+        assert_eq!(case.settle().reason, Reason::Issued);
+        case.cluster_roles.clear();
+        case.settle();
+        case.holds(&["get", "list"]);
+        assert_eq!(case.settle().reason, Reason::RoleGrew, "{self_service}");
+    }
+}
+
+#[test]
+fn under_report_a_role_that_grew_or_shrank_is_said_and_ends_nothing() {
+    let mut case = of_cluster_role(1);
+    case.policies[0].spec.access.on_role_growth = OnRoleGrowth::Report;
+    case.approve_by("one", "dave@corp.example", "2026-12-01T00:00:00Z");
+    assert_eq!(case.settle().roles_changed, None);
+    case.holds(&["list"]);
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::Issued);
+    let words = verdict.roles_changed.unwrap();
+    assert!(
+        words.contains("holds more than was approved: list configmaps")
+            && words.contains("holds less than was approved: get"),
+        "{words}"
+    );
+    case.approve_by("two", "dave@corp.example", "2026-12-02T00:00:01Z");
+    assert_eq!(case.settle().roles_changed, None, "approved as it is");
+    let mut case = of_cluster_role(1);
+    case.approve_by("one", "dave@corp.example", "2026-12-01T00:00:00Z");
+    case.holds(&["get", "list"]);
+    case.settle();
+    case.holds(&["get"]);
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::Issued);
+    assert!(verdict.roles_changed.unwrap().contains("less"));
+}
+
+#[test]
+fn an_owner_who_went_ends_self_service_until_somebody_approves() {
+    let mut case = Case::sound();
+    case.of_mild(true);
+    case.decisions.clear();
+    case.go_live();
+    assert_eq!(case.settle().reason, Reason::Issued);
+    let bob = case.owners.pop().unwrap();
+    assert_eq!(case.settle().reason, Reason::OwnerRemoved);
+    case.owners.push(bob);
+    let verdict = case.settle();
+    assert_eq!(verdict.reason, Reason::OwnerRemoved);
+    assert!(verdict.message.contains("have it approved"), "{}", verdict.message);
+    case.now = at("2026-12-03T00:00:00Z");
+    case.approve("late", "2026-12-02T12:00:00Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn who_asked_stays_on_record_whoever_stands_there_later() {
+    let mut case = Case::sound();
+    case.decisions.clear();
+    case.settle();
+    case.grant.spec.requested_by = Some("mallory@corp.example".into());
+    let verdict = case.settle();
+    let involved = verdict.kept.status.involved;
+    assert!(involved.contains(&"carol@corp.example".to_owned()), "{involved:?}");
+    assert!(involved.contains(&"mallory@corp.example".to_owned()), "{involved:?}");
+    case.approve_by("own", "carol@corp.example", "2026-12-01T00:00:00Z");
+    let verdict = case.settle();
+    assert_eq!(verdict.decisions["own"].reason, "OwnRequest");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{Confirmation, Question, ReviewOutcome, Standing, consider};
+use super::super::{Confirmation, Covered, Question, ReviewOutcome, Standing, consider};
 use super::MOST_RENEWALS;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Instant, PartnerIntegration,
@@ -100,6 +100,7 @@ impl Case {
                 count: 1,
                 groups: Vec::new(),
             }],
+            covered: &Covered::default(),
             previous: &self.previous,
         })
     }
