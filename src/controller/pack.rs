@@ -109,8 +109,8 @@ struct Listed {
 
 /// A change as a watch told of it.
 pub(crate) enum Change {
-    Policy(watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicy>>),
-    Binding(watcher::Event<ValidatingAdmissionPolicyBinding>),
+    Policy(Box<watcher::Event<PartialObjectMeta<ValidatingAdmissionPolicy>>>),
+    Binding(Box<watcher::Event<ValidatingAdmissionPolicyBinding>>),
 }
 
 impl Pack {
@@ -138,8 +138,8 @@ impl Pack {
     /// Takes a change in, as soon as it is told; says whether any of them is other than it was known.
     pub(crate) fn take(&mut self, change: Change) -> bool {
         let news = match change {
-            Change::Policy(event) => self.policies.take(event),
-            Change::Binding(event) => self.bindings.take(event),
+            Change::Policy(event) => self.policies.take(*event),
+            Change::Binding(event) => self.bindings.take(*event),
         };
         let Some(news) = news else { return false };
         self.seen = now();
@@ -257,8 +257,9 @@ fn piece(object: &(impl Resource + Enforcing)) -> Piece {
 
 /// What becomes of our policies and their bindings, for ever.
 pub(crate) fn changes(client: &Client) -> impl Stream<Item = Change> + Send + use<> {
-    let policies = events::<PartialObjectMeta<ValidatingAdmissionPolicy>>(client).map(Change::Policy);
-    let bindings = events::<ValidatingAdmissionPolicyBinding>(client).map(Change::Binding);
+    let policies =
+        events::<PartialObjectMeta<ValidatingAdmissionPolicy>>(client).map(|event| Change::Policy(Box::new(event)));
+    let bindings = events::<ValidatingAdmissionPolicyBinding>(client).map(|event| Change::Binding(Box::new(event)));
     futures::stream::select(policies, bindings)
 }
 

@@ -61,8 +61,8 @@ impl<'a> Attacker<'a> {
             {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": [SECRET, "nobody-delivery"]},
         ]);
-        let policy =
-            json!({"spec": {"selfService": true, "access": {"rules": rules, "clusterRoles": ["wayleave-read"]}}});
+        let policy = json!({"spec": {"selfService": true, "access": {"rules": rules, "clusterRoles": ["wayleave-read"]},
+                "credentials": ["Token", "Static"], "staticCredentials": {"duration": "90d", "reviewInterval": "90d"}}});
         tenant
             .patch_as(&tenant.root, "AccessPolicy", "", ATTACKER, policy)
             .await?;
@@ -118,10 +118,15 @@ impl<'a> Attacker<'a> {
                 let mut reaching = self.grant(json!([rule("secrets", SECRET)]));
                 reaching["access"][0]["namespaces"] = json!([NAMESPACES[0]]);
                 reaching["credential"]["token"]["delivery"] = json!("Private");
+                let mut legacy = self.grant(json!([rule("configmaps", "feed")]));
+                legacy["credential"] = json!({"type": "Static", "static": {
+                    "serviceAccountName": "legacy", "secretName": "legacy-token", "reason": "it reads one token", "replacement": "target",
+                }});
                 vec![
                     self.grant(json!([rule("configmaps", "feed")])),
                     self.grant(role),
                     reaching,
+                    legacy,
                 ]
             }
             _ => {

@@ -235,13 +235,17 @@ async fn nothing_held(root: &Client) -> Result<()> {
             }
             kinds += 1;
             let all: Api<kube::api::DynamicObject> = Api::all_with(root.clone(), &resource);
-            let list = match all.list_metadata(&ListParams::default()).await {
-                Ok(list) => list,
-                // A kind that went a moment ago.
-                Err(kube::Error::Api(status)) if status.code == 404 => continue,
-                Err(error) => return Err(error).context(format!("listing {}", resource.plural)),
-            };
-            for object in list {
+            // After a start the API server asks for patience, as with 429 while it fills the cache of a kind.
+            let what = format!("{} to be listed", resource.plural);
+            let list = eventually(&what, LIMIT, || async {
+                match all.list_metadata(&ListParams::default()).await {
+                    Ok(list) => Ok(Some(list.items)),
+                    // A kind that went a moment ago.
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(Some(Vec::new())),
+                    Err(error) => Err(error.into()),
+                }
+            });
+            for object in list.await? {
                 let held = object.finalizers().iter().any(|name| name.contains("wayleave.dev"));
                 ensure!(
                     !held,

@@ -50,7 +50,7 @@ pub struct AccessPolicySpec {
     pub static_credentials: Option<StaticControls>,
     /// What a grant must show. Of all policies that select a grant the strictest requirement counts.
     pub requires: PolicyRequirements,
-    /// Ends what nobody uses; nothing of the kind when left out.
+    /// Is to end what nobody uses. Kept for later: use is not watched yet, and nothing ends by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleLimit>,
     /// True: no approval is needed, for reading verbs, and in namespaces whose own label says Public or Internal. False when left out.
@@ -205,7 +205,7 @@ pub enum DelegatedRequests {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdleLimit {
-    /// Unused for this long, access ends: in days, hours and minutes, such as 30d.
+    /// Unused for this long, access is to end: in days, hours and minutes, such as 30d. Not watched yet.
     pub revoke_after: Period,
 }
 

@@ -30,7 +30,7 @@ pub(super) fn points(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Vec<Point
             "staticCredentials.reviewInterval",
             "integration spec.review.interval",
             review.interval,
-            interval.clone(),
+            interval,
         ),
         shown(
             ("staticCredentials.allowedSources", "integration spec.allowedSources"),

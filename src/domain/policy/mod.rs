@@ -64,7 +64,7 @@ pub struct Terms {
     pub active_grants_per_integration: Option<i32>,
     /// The longest review interval.
     pub review_interval: Option<Period>,
-    /// Unused for this long, access ends.
+    /// Unused for this long, access is to end; nothing watches it yet.
     pub idle_revoke_after: Option<Period>,
     /// No approval is needed.
     pub self_service: bool,
