@@ -1,5 +1,9 @@
 //! Makes hostile input of bytes: sound texts and objects, edited. Bytes that a coverage-guided engine picks, and bytes that are
 //! drawn by chance, both get past the first check that way.
+//!
+//! The targets are tests: `cargo test` gives each some thousand inputs by chance, and those that are kept beside them in
+//! `tests/__fuzz__`. With a nightly toolchain and `cargo install cargo-bolero` a coverage-guided engine looks for more:
+//! `cargo +nightly bolero test -p wayleave-fuzz objects_from_files --engine libfuzzer -T 10m`.
 
 use serde_json::{Value, json};
 

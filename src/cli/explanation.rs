@@ -197,7 +197,7 @@ fn terms(terms: &Terms) -> BTreeMap<&'static str, String> {
                 .map_or("Report", |_| "Refuse")
                 .to_owned(),
         ),
-        ("idle.revokeAfter, not watched yet", period(terms.idle_revoke_after)),
+        ("idle.revokeAfter", period(terms.idle_revoke_after)),
     ]
     .into()
 }

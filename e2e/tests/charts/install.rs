@@ -1,13 +1,17 @@
 //! The charts on a real API server: dry runs, restricted Pod Security, both charts, and away and back again.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use wayleave::api::names::ADMISSION_POLICIES;
 use wayleave_e2e::install::can_stamp;
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
+use wayleave_e2e::tenant::text;
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
 
 use crate::render::{CHART, POLICIES, chart, for_cluster, objects, template};
@@ -125,6 +129,13 @@ async fn every_admission_policy_passes_the_type_check() -> Result<()> {
         let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
         ensure!(warnings.is_null(), "{}: {warnings}", policy["metadata"]["name"]);
     }
+    // The operator misses each of them, and knows none that isn't there.
+    let installed = list["items"].as_array().into_iter().flatten();
+    let installed: BTreeSet<String> = installed
+        .map(|policy| text(&policy["metadata"]["labels"]["app.kubernetes.io/component"]))
+        .collect();
+    let known: BTreeSet<String> = ADMISSION_POLICIES.map(str::to_owned).into();
+    ensure!(installed == known, "installed {installed:?}, known {known:?}");
     Ok(())
 }
 
