@@ -228,7 +228,7 @@ async fn prove(context: &Context) -> anyhow::Result<Answer> {
         "integrationRef": {"name": FORGED},
         "requestedBy": "wayleave:forged-by-the-proof",
         "access": [{"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": [FORGED]}]}],
-        "credential": {"type": "Token"},
+        "credential": {"type": "Token", "token": {"lifetime": "1h"}},
         "expiresAt": "2000-01-01T00:00:00Z",
     });
     let decided = forge(context, "AccessDecision", decision, OF_DECISIONS).await?;
