@@ -221,6 +221,10 @@ async fn nobody_else_binds_an_identity() -> Result<()> {
         );
         refused(policy, says, world.root.create(cluster_wide).await)?;
     }
+    // Without a namespace it is of the binding's.
+    let bare = bound("ClusterRole", "view", json!([{"kind": "ServiceAccount", "name": name}]));
+    let bare = object("RoleBinding", IDENTITY_NAMESPACE, "forged", bare);
+    refused(policy, says, world.root.create(bare).await)?;
     // Others of that name are others.
     let subjects =
         json!([{"kind": "ServiceAccount", "name": "wlg-before", "namespace": BEFORE}, user(&name), group(&name)]);

@@ -46,6 +46,14 @@ async fn nobody_widens_the_operator() -> Result<()> {
             refused(policy, "", world.root.create(binding).await)?;
         }
     }
+    // Without a namespace it is of the binding's.
+    let bare = bound(
+        "ClusterRole",
+        "edit",
+        json!([{"kind": "ServiceAccount", "name": "wayleave"}]),
+    );
+    let bare = object("RoleBinding", NAMESPACE, "forged", bare);
+    refused(policy, says, world.root.create(bare).await)?;
     // A Role of the same name as the ClusterRole that enrols.
     world
         .root

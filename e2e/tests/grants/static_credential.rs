@@ -128,7 +128,8 @@ async fn what_is_granted_to_it_goes_at_the_end_and_what_was_there_stays_as_it_wa
     let (ns, root) = (tenant.ns.as_str(), &tenant.root);
     let controls = json!({"duration": "90d", "reviewInterval": "90d", "allowedSources": false});
     permit(&tenant, controls).await?;
-    let subject = json!([{"kind": "ServiceAccount", "name": LEGACY, "namespace": ns}]);
+    // Without a namespace it is of the binding's.
+    let subject = json!([{"kind": "ServiceAccount", "name": LEGACY}]);
     create(root, "RoleBinding", ns, "from-before", binding("view", subject)).await?;
     let before = untouched(&tenant).await?;
     tenant.grant(READER, by_legacy()).await?;
