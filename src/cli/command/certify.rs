@@ -23,7 +23,8 @@ const MOST_TARGETS: usize = 8;
 ///
 /// # Errors
 ///
-/// When something can't be read, can't be renewed, changed since it was shown, or the API server refuses.
+/// When something can't be read, can't be renewed, changed since it was shown, or the API server refuses;
+/// [`failure::Incomplete`] where some decisions were written and some not.
 pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::Result<()> {
     if let Some(until) = args.valid_until {
         ensure!(until.timestamp() > io.now, "--valid-until {until} has passed");
@@ -65,14 +66,21 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     if !made.is_empty() {
         write_all(io, session.output, &made, false)?;
     }
-    match failures.len() {
-        0 => Ok(()),
-        1 => Err(failures.remove(0).context("not certified")),
-        _ => {
-            let all: Vec<String> = failures.iter().map(|it| failure::explain(it).message).collect();
-            bail!("not certified: {}", all.join("; "))
-        }
+    conclude(failures, !made.is_empty())
+}
+
+/// How it ends: done, refused with nothing written, or done in part, which is told apart by its exit code.
+fn conclude(mut failures: Vec<anyhow::Error>, is_begun: bool) -> anyhow::Result<()> {
+    match (failures.len(), is_begun) {
+        (0, _) => return Ok(()),
+        // With its hint.
+        (1, false) => return Err(failures.remove(0).context("not certified")),
+        _ => {}
     }
+    let all: Vec<String> = failures.iter().map(|it| failure::explain(it).message).collect();
+    let all = all.join("; ");
+    ensure!(is_begun, "not certified: {all}");
+    Err(failure::Incomplete(format!("not all was certified: {all}")).into())
 }
 
 /// Asks whether to write. Where nobody can be asked, what only takes access away is written; to renew takes `--yes`.
@@ -462,6 +470,25 @@ mod tests {
             confirmed(&["--revoke", "b", "--keep", "a"], Some("\n")),
             Err("not certified".to_owned())
         );
+    }
+
+    #[test]
+    fn what_was_done_in_part_is_told_apart_from_what_failed() {
+        let failed = |count: usize, is_begun: bool| {
+            let failures = (1..=count).map(|number| anyhow!("fault {number}")).collect();
+            conclude(failures, is_begun).unwrap_err()
+        };
+        assert!(conclude(Vec::new(), true).is_ok() && conclude(Vec::new(), false).is_ok());
+        for (count, is_begun, words) in [
+            (1, false, "not certified: fault 1"),
+            (2, false, "not certified: fault 1; fault 2"),
+            (1, true, "not all was certified: fault 1"),
+            (2, true, "not all was certified: fault 1; fault 2"),
+        ] {
+            let error = failed(count, is_begun);
+            assert_eq!(failure::explain(&error).message, words);
+            assert_eq!(error.is::<failure::Incomplete>(), is_begun, "{words}");
+        }
     }
 
     #[test]
