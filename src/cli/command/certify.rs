@@ -5,10 +5,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use super::namespaces::Namespaces;
-use super::{Caller, create, created, text_of, who_am_i};
+use super::{Caller, create, created, roles, text_of, who_am_i};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
 };
+use crate::cli::access::Roles;
 use crate::cli::args::{Certify, OutputFormat};
 use crate::cli::certify::{Wish, campaign, describe_grant, describe_integration, renewal};
 use crate::cli::decision::{Draft, build};
@@ -32,13 +33,14 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     let wishes = wishes(args)?;
     let user = who_am_i(&session.client).await?;
     let groups = user.groups_chosen(&args.groups)?;
-    let mut namespaces = Namespaces::default();
+    let (mut namespaces, mut known) = (Namespaces::default(), Roles::new());
     let mut chosen = Vec::new();
     let mut faults = Vec::new();
     for wish in wishes {
         let namespace = wish.namespace.clone().unwrap_or_else(|| session.namespace.clone());
         let seen = look(session, &namespace, &wish.integration, &user, &mut namespaces, io).await?;
-        show(&seen, &user, io)?;
+        roles::read(&mut known, seen.grants.iter().map(|(grant, _)| grant), session).await?;
+        show(&seen, &known, &user, io)?;
         let choice = match args.from_file {
             Some(_) => wish,
             None => choose(args, wish, &seen, io)?,
@@ -201,7 +203,7 @@ async fn look(
     })
 }
 
-fn show(seen: &Seen, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
+fn show(seen: &Seen, roles: &Roles, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
     writeln!(
         io.err,
         "certifying {}/{} as {}:",
@@ -212,7 +214,7 @@ fn show(seen: &Seen, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
     write!(io.err, "{}", describe_integration(&seen.integration))?;
     for (grant, renewal) in &seen.grants {
         let cannot = renewal.as_ref().err().map(String::as_str);
-        write!(io.err, "\n{}", describe_grant(grant, &seen.decisions, cannot))?;
+        write!(io.err, "\n{}", describe_grant(grant, &seen.decisions, roles, cannot))?;
     }
     Ok(())
 }
