@@ -87,7 +87,8 @@ With --digest, only what has this digest is approved.
 
 Examples:
   kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'
-  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml --digest sha256:07267be4...";
+  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml \
+    --digest sha256:07267be49a245ab481aa66cfe8079155b630902cf1ec08f45adc17c40c5fd41b";
 
 const CERTIFY_HELP: &str = "A file is a list in YAML or JSON:
   - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}
