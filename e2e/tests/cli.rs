@@ -12,6 +12,8 @@ use wayleave_e2e::plugin::{Plugin, has};
 use wayleave_e2e::tenant::{self, CAROL, DAVE, LIMIT, create, text};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, eventually, install_with};
 
+#[path = "cli/auditor.rs"]
+mod auditor;
 #[path = "cli/certify.rs"]
 mod certify;
 #[path = "cli/roles.rs"]
