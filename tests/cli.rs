@@ -1,6 +1,8 @@
 //! The kubectl plugin as a process: help, version, exit codes.
 
 use assert_cmd::Command;
+use clap::CommandFactory as _;
+use wayleave::cli::args::Args;
 
 fn plugin() -> Command {
     Command::new(env!("CARGO_BIN_EXE_kubectl-wayleave"))
@@ -14,7 +16,7 @@ fn text(bytes: &[u8]) -> String {
 fn help_names_every_command() {
     let done = plugin().arg("--help").assert().code(0);
     let help = text(&done.get_output().stdout);
-    for command in [
+    let named = [
         "version",
         "list",
         "explain",
@@ -25,11 +27,18 @@ fn help_names_every_command() {
         "revoke",
         "stop",
         "owner",
+        "certify",
         "kubeconfig",
         "rotate",
-    ] {
-        assert!(help.contains(command), "{command} in {help}");
+    ];
+    for command in named {
+        assert!(help.contains(&format!("\n  {command}")), "{command} in {help}");
     }
+    let known: Vec<String> = Args::command()
+        .get_subcommands()
+        .map(|it| it.get_name().to_owned())
+        .collect();
+    assert_eq!(known, named);
 }
 
 #[test]

@@ -12,8 +12,12 @@ use wayleave_e2e::plugin::{Plugin, has};
 use wayleave_e2e::tenant::{self, CAROL, DAVE, LIMIT, create, text};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, eventually, install_with};
 
+#[path = "cli/auditor.rs"]
+mod auditor;
 #[path = "cli/certify.rs"]
 mod certify;
+#[path = "cli/roles.rs"]
+mod roles;
 
 const EVE: &str = "eve@corp.example";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -33,7 +37,7 @@ async fn cluster() -> Result<&'static Cluster> {
         let cp = ControlPlane::start().await?;
         let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
         let options = InstallOptions {
-            values: json!({"replicas": 0, "ceiling": {"rules": ceiling}}),
+            values: json!({"replicas": 0, "ceiling": {"rules": ceiling, "clusterRoles": [roles::READER]}}),
             ..InstallOptions::default()
         };
         install_with(&cp, options).await?;

@@ -13,13 +13,16 @@ use wayleave_e2e::operator::workspace;
 const TOKEN: &str = "eyJ";
 
 /// The pages that hold manifests, and how many.
-const PAGES: [(&str, usize); 5] = [
+const PAGES: [(&str, usize); 6] = [
     ("README.md", 6),
     ("docs/requesters.md", 3),
     ("docs/approvers.md", 2),
     ("docs/policy-authors.md", 2),
     ("docs/owners.md", 1),
+    ("docs/auditors.md", 1),
 ];
+/// How a manifest begins in a page.
+const MANIFEST: &str = "```yaml\n";
 
 /// Shows the story on standard error, and keeps it.
 #[derive(Clone, Default)]
@@ -58,12 +61,25 @@ async fn the_story_of_the_demo_misses_nothing() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn no_page_holds_a_manifest_that_nobody_tries() -> Result<()> {
+    for entry in std::fs::read_dir(workspace().join("docs"))? {
+        let path = entry?.path();
+        let is_tried = PAGES.iter().any(|(page, _)| path.ends_with(page));
+        if path.extension().is_some_and(|it| it == "md") && !is_tried {
+            let text = std::fs::read_to_string(&path)?;
+            ensure!(!text.contains(MANIFEST), "{} is not among the pages", path.display());
+        }
+    }
+    Ok(())
+}
+
 /// Every manifest of a page is taken by the cluster of the story, from who writes such a thing.
 async fn the_page_holds(cp: &ControlPlane, played: &Played<'_>, page: &str, manifests: usize) -> Result<()> {
     let text = std::fs::read_to_string(workspace().join(page))?;
     let stamps = can_stamp(&cp.admin().await?).await?;
     let mut tried = 0;
-    for block in text.split("```yaml\n").skip(1) {
+    for block in text.split(MANIFEST).skip(1) {
         let mut manifest = block.split("```").next().unwrap_or_default().to_owned();
         let cast = &played.cast;
         let (writer, names) = match manifest.lines().find_map(|line| line.strip_prefix("kind: ")) {

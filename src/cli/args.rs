@@ -87,7 +87,20 @@ With --digest, only what has this digest is approved.
 
 Examples:
   kubectl wayleave approve acme-reader -n payments --reason 'read-only, one object'
-  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml --digest sha256:07267be4...";
+  kubectl wayleave approve acme-reader -n payments --reason 'new owner' -f acme.yaml \
+    --digest sha256:07267be49a245ab481aa66cfe8079155b630902cf1ec08f45adc17c40c5fd41b";
+
+const CERTIFY_HELP: &str = "A file is a list in YAML or JSON:
+  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}
+
+A review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT
+
+Exit codes: 0 done, 1 refused or failed and nothing was written, 2 wrong usage, 3 some decisions were written and some not.
+
+Examples:
+  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'
+  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer --yes
+  kubectl wayleave certify --from-file campaign.yaml --dry-run";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -126,9 +139,7 @@ pub enum Command {
     /// Owners: who leaves, who takes over, and how they come from a directory
     Owner(Owner),
     /// Recertify an integration: show what its grants are, and keep or revoke each
-    #[command(
-        after_help = "Examples:\n  kubectl wayleave certify acme-billing -n payments --reason 'quarterly review'\n  kubectl wayleave certify acme-billing -n payments --reason Q4 --keep acme-reader --revoke acme-writer --yes\n  kubectl wayleave certify --from-file campaign.yaml --dry-run\n\nA file is a list in YAML or JSON:\n  - {namespace: payments, integration: acme-billing, keep: [acme-reader], revoke: [acme-writer], reason: Q4}\n\nA review renews approvals that are in force. What lapsed is approved again: kubectl wayleave approve GRANT"
-    )]
+    #[command(after_help = CERTIFY_HELP)]
     Certify(Certify),
     /// Save a grant's kubeconfig in a file that only you can read; it is never printed
     #[command(after_help = "Example:\n  kubectl wayleave kubeconfig acme-reader -n payments -f acme.kubeconfig")]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt as _;
 use serde::Deserialize;
 
+use super::access::{self, Roles};
 use super::args::line;
-use super::decision::{describe_access, digest_to_approve, findings, involvement, listed, relationship, verb};
+use super::decision::{digest_to_approve, findings, involvement, listed, relationship, verb};
 use crate::api::conditions::{Reason, types};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, CountedApproval, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
@@ -132,23 +133,32 @@ pub fn describe_integration(integration: &PartnerIntegration) -> String {
 
 /// A grant, in words for a terminal: what is about to be renewed, on whose word it rests, and what became of it since.
 #[must_use]
-pub fn describe_grant(grant: &AccessGrant, decisions: &[AccessDecision], cannot: Option<&str>) -> String {
-    let own = grant.namespace().unwrap_or_default();
+pub fn describe_grant(
+    grant: &AccessGrant,
+    decisions: &[AccessDecision],
+    roles: &Roles,
+    cannot: Option<&str>,
+) -> String {
     let status = grant.status.clone().unwrap_or_default();
     let active = find(&status.conditions, types::ACTIVE);
     let mut lines = vec![
         ("grant", grant.name_any()),
         (
             "state",
-            active.map_or_else(|| "not judged yet".to_owned(), |active| active.reason.clone()),
+            match active {
+                None => "not judged yet".to_owned(),
+                // Which rights were added stands in the message alone where the reviewer may not read the ClusterRole.
+                Some(active) if active.reason == Reason::RoleGrew.as_str() => {
+                    format!("{}: {}", active.reason, active.message)
+                }
+                Some(active) => active.reason.clone(),
+            },
         ),
     ];
     if let Some(ticket) = &grant.spec.ticket {
         lines.push(("ticket", ticket.to_string()));
     }
-    for entry in &grant.spec.access {
-        lines.push(("access", describe_access(entry, &own)));
-    }
+    lines.extend(access::lines(grant, roles, &status.resolved_rules));
     // What is to be put up with for another term.
     lines.extend(findings(grant).map(|words| ("found", words)));
     let about: Vec<&AccessDecision> = decisions.iter().filter(|it| is_about(it, grant)).collect();
@@ -334,7 +344,7 @@ mod tests {
         let mut elsewhere = made("three", "Deny", "2026-12-05T00:00:00Z");
         elsewhere.spec.subject.name = "another".into();
         let all = [made("one", "Approve", "2026-12-01T00:00:00Z"), elsewhere];
-        let text = describe_grant(&grant, &all, Some("it is not to be"));
+        let text = describe_grant(&grant, &all, &Roles::new(), Some("it is not to be"));
         for part in [
             "  grant       acme-billing-reader\n",
             "  access      get configmaps (core) named invoice-feed in payments\n",
@@ -354,16 +364,16 @@ mod tests {
             at: at("2026-12-03T00:00:00Z"),
             changed: vec!["ticket".to_owned(), "access".to_owned()],
         }];
-        let text = describe_grant(&grant, &all, None);
+        let text = describe_grant(&grant, &all, &Roles::new(), None);
         assert!(
             text.contains("  changed     access, ticket since the approval at"),
             "{text}"
         );
-        assert!(describe_grant(&grant, &[], None).contains("  changed     never approved"));
+        assert!(describe_grant(&grant, &[], &Roles::new(), None).contains("  changed     never approved"));
         let status = grant.status.as_mut().unwrap();
         status.active_until = Some(at("2027-01-01T00:00:00Z"));
         status.ends_because = Some("ApprovalEnded".to_owned());
-        let text = describe_grant(&grant, &all, None);
+        let text = describe_grant(&grant, &all, &Roles::new(), None);
         assert!(
             text.contains(
                 "  ends        2027-01-01T00:00:00Z (ApprovalEnded): no review goes past it; approve it again\n"

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use sha2::{Digest as _, Sha256};
 
+use super::access::{self, Roles, words};
 use super::output::escape;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessDecisionSpec, AccessEntry, AccessGrant, Decision, Digest, Instant, Line, Name,
-    PartnerIntegration, Principal, ReviewedGrant, Rule, SubjectKind, Uid,
+    AccessDecision, AccessDecisionSpec, AccessGrant, Decision, Digest, Instant, Line, Name, PartnerIntegration,
+    Principal, ResolvedClusterRole, ReviewedGrant, SubjectKind, Uid,
 };
 use crate::api::v1alpha1::{DecisionSubject, Delivery};
 use crate::domain::conditions;
@@ -238,9 +239,15 @@ pub(super) fn relationship(integration: &PartnerIntegration) -> [(&'static str, 
     ]
 }
 
-/// What is approved, in words for a terminal.
+/// What is approved, in words for a terminal; `roles` and `approved` as for [`access::lines`].
 #[must_use]
-pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &str) -> String {
+pub fn describe(
+    integration: &PartnerIntegration,
+    grant: &AccessGrant,
+    digest: &str,
+    roles: &Roles,
+    approved: &[ResolvedClusterRole],
+) -> String {
     let spec = &integration.spec;
     let own = grant.metadata.namespace.as_deref().unwrap_or_default();
     let mut lines = vec![(
@@ -255,9 +262,7 @@ pub fn describe(integration: &PartnerIntegration, grant: &AccessGrant, digest: &
     if let Some(ticket) = &grant.spec.ticket {
         lines.push(("ticket", ticket.to_string()));
     }
-    for entry in &grant.spec.access {
-        lines.push(("access", describe_access(entry, own)));
-    }
+    lines.extend(access::lines(grant, roles, approved));
     lines.extend(describe_credential(grant));
     let start = grant.spec.starts_at.map_or("now".to_owned(), |at| at.to_string());
     lines.push(("term", format!("{start} to {}", grant.spec.expires_at)));
@@ -325,43 +330,6 @@ fn askers(integration: &PartnerIntegration, grant: &AccessGrant) -> String {
         }
     }
     names.join(", ")
-}
-
-/// What an entry gives, and where; in a grant of the namespace `own`.
-#[must_use]
-pub fn describe_access(entry: &AccessEntry, own: &str) -> String {
-    let mut parts: Vec<String> = entry.rules.iter().flatten().map(describe_rule).collect();
-    if let Some(role) = &entry.cluster_role_ref {
-        parts.push(format!("ClusterRole {}", role.name));
-    }
-    let places = if entry.namespaces.is_empty() {
-        own.to_owned()
-    } else {
-        words(&entry.namespaces)
-    };
-    format!("{} in {places}", parts.join("; "))
-}
-
-fn describe_rule(rule: &Rule) -> String {
-    let groups: Vec<&str> = rule
-        .api_groups
-        .iter()
-        .map(|group| if group.0.is_empty() { "core" } else { group.0.as_str() })
-        .collect();
-    let mut text = format!(
-        "{} {} ({})",
-        words(&rule.verbs),
-        words(&rule.resources),
-        groups.join(", ")
-    );
-    if !rule.resource_names.is_empty() {
-        let _ = write!(text, " named {}", words(&rule.resource_names));
-    }
-    text
-}
-
-fn words<T: AsRef<str>>(items: &[T]) -> String {
-    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -488,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_names_partner_owners_access_and_term() {
-        let text = describe(&integration(), &grant(), "sha256:00");
+        let text = describe(&integration(), &grant(), "sha256:00", &Roles::new(), &[]);
         for part in [
             "Acme Corp (acme)",
             "alice (business)",

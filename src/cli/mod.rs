@@ -16,6 +16,7 @@ use kube::{Client, Config};
 
 use args::{Args, Command, Global, OutputFormat};
 
+pub mod access;
 pub mod args;
 pub mod carried;
 pub mod certify;

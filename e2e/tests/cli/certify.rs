@@ -258,6 +258,57 @@ async fn a_campaign_is_checked_whole_before_any_of_it_is_written() -> Result<()>
 }
 
 #[tokio::test]
+async fn a_campaign_that_was_written_in_part_has_an_exit_code_of_its_own() -> Result<()> {
+    const FRANK: &str = "frank@corp.example";
+    let _working = cluster().await?.at_work.read().await;
+    let (one, two) = tokio::try_join!(live("cli-part-1"), live("cli-part-2"))?;
+    let subjects = json!([{"apiGroup": RBAC, "kind": "User", "name": FRANK}]);
+    let bind = |kind: &str, role: &str| json!({"roleRef": {"apiGroup": RBAC, "kind": kind, "name": role}, "subjects": subjects});
+    // He may review in the one namespace; in the other he reads and writes decisions, and holds no right to review.
+    let approver = bind("ClusterRole", "wayleave-approver");
+    create(&one.root, "RoleBinding", &one.ns, "reviewer", approver).await?;
+    let rules = json!([
+        {"apiGroups": ["wayleave.dev"], "resources": ["partnerintegrations", "accessgrants"], "verbs": ["get", "list"]},
+        {"apiGroups": ["wayleave.dev"], "resources": ["accessdecisions"], "verbs": ["get", "list", "create"]},
+    ]);
+    create(&two.root, "Role", &two.ns, "clerk", json!({"rules": rules})).await?;
+    create(&two.root, "RoleBinding", &two.ns, "clerk", bind("Role", "clerk")).await?;
+    let frank = User::new(FRANK, &[]).await?;
+    frank.write(
+        "q4.yaml",
+        "- {namespace: cli-part-2, integration: acme, keep: [reader], reason: Q4}\n\
+         - {namespace: cli-part-1, integration: acme, keep: [reader], reason: Q4}\n",
+    )?;
+    let campaign = ["certify", "--from-file", "q4.yaml", "--yes"];
+    eventually("his rights to be seen", LIMIT, || async {
+        frank.works(&[&campaign[..], &["--dry-run"]].concat()).await.map(Some)
+    })
+    .await?;
+    let done = frank.exits(&campaign, 3).await?;
+    has(
+        &done.stderr,
+        &[
+            "error: not all was certified: ",
+            "did not take the decision to review cli-part-2/acme",
+            "you lack the verb review",
+        ],
+    )?;
+    let made = decisions(&one, "Review").await?;
+    ensure!(
+        made.len() == 1 && decisions(&two, "Review").await?.is_empty(),
+        "{made:?}"
+    );
+    let name = text(&made[0]["metadata"]["name"]);
+    ensure!(
+        done.stdout == format!("accessdecision/{name} created in cli-part-1\n"),
+        "{}",
+        done.stdout
+    );
+    counted(&one, &name).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_operator_has_not_seen_is_not_renewed() -> Result<()> {
     let cluster = cluster().await?;
     let _alone = cluster.at_work.write().await;

@@ -7,8 +7,9 @@ use kube::Api;
 
 use super::digest::of_files;
 use super::namespaces::Namespaces;
-use super::{decide, documents, grant, sound, who_am_i};
-use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, SubjectKind};
+use super::{decide, documents, grant, roles, sound, who_am_i};
+use crate::api::v1alpha1::{AccessGrant, Decision, PartnerIntegration, ResolvedClusterRole, SubjectKind};
+use crate::cli::access::Roles;
 use crate::cli::args::Approve;
 use crate::cli::decision::{Draft, describe, digest_to_approve, groups_left_out, involvement};
 use crate::cli::world::integration_key;
@@ -59,7 +60,10 @@ pub async fn run(args: &Approve, io: &mut Io<'_>, session: &Session) -> anyhow::
     {
         writeln!(io.err, "note: {}", output::escape(&left_out))?;
     }
-    show(io, &user.name, &subject)?;
+    let mut known = Roles::new();
+    roles::read(&mut known, subject.shown.as_ref().map(|(_, grant)| grant), session).await?;
+    let approved = grant.status.as_ref().map(|status| status.resolved_rules.as_slice());
+    show(io, &user.name, &subject, &known, approved.unwrap_or_default())?;
     let question = if subject.proposed.is_some() {
         "approve what is yet to come?"
     } else {
@@ -106,7 +110,13 @@ fn warn(io: &mut Io<'_>, grant: &AccessGrant, shown: &AccessGrant) -> anyhow::Re
 }
 
 /// Shows what is approved; what is yet to come is called so.
-fn show(io: &mut Io<'_>, user: &str, subject: &Subject) -> anyhow::Result<()> {
+fn show(
+    io: &mut Io<'_>,
+    user: &str,
+    subject: &Subject,
+    roles: &Roles,
+    approved: &[ResolvedClusterRole],
+) -> anyhow::Result<()> {
     let user = output::escape(user);
     match &subject.proposed {
         None => writeln!(io.err, "approving as {user}:")?,
@@ -116,7 +126,10 @@ fn show(io: &mut Io<'_>, user: &str, subject: &Subject) -> anyhow::Result<()> {
         )?,
     }
     match &subject.shown {
-        Some((integration, grant)) => write!(io.err, "{}", describe(integration, grant, &subject.digest))?,
+        Some((integration, grant)) => {
+            let text = describe(integration, grant, &subject.digest, roles, approved);
+            write!(io.err, "{text}")?;
+        }
         None => writeln!(
             io.err,
             "  digest      {}\n  its content is not known here: give --file to see it",

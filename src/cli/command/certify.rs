@@ -5,10 +5,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 
 use super::namespaces::Namespaces;
-use super::{Caller, create, created, text_of, who_am_i};
+use super::{Caller, create, created, roles, text_of, who_am_i};
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, Decision, Instant, PartnerIntegration, ReviewedGrant, SubjectKind,
 };
+use crate::cli::access::Roles;
 use crate::cli::args::{Certify, OutputFormat};
 use crate::cli::certify::{Wish, campaign, describe_grant, describe_integration, renewal};
 use crate::cli::decision::{Draft, build};
@@ -23,7 +24,8 @@ const MOST_TARGETS: usize = 8;
 ///
 /// # Errors
 ///
-/// When something can't be read, can't be renewed, changed since it was shown, or the API server refuses.
+/// When something can't be read, can't be renewed, changed since it was shown, or the API server refuses;
+/// [`failure::Incomplete`] where some decisions were written and some not.
 pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::Result<()> {
     if let Some(until) = args.valid_until {
         ensure!(until.timestamp() > io.now, "--valid-until {until} has passed");
@@ -31,13 +33,14 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     let wishes = wishes(args)?;
     let user = who_am_i(&session.client).await?;
     let groups = user.groups_chosen(&args.groups)?;
-    let mut namespaces = Namespaces::default();
+    let (mut namespaces, mut known) = (Namespaces::default(), Roles::new());
     let mut chosen = Vec::new();
     let mut faults = Vec::new();
     for wish in wishes {
         let namespace = wish.namespace.clone().unwrap_or_else(|| session.namespace.clone());
         let seen = look(session, &namespace, &wish.integration, &user, &mut namespaces, io).await?;
-        show(&seen, &user, io)?;
+        roles::read(&mut known, seen.grants.iter().map(|(grant, _)| grant), session).await?;
+        show(&seen, &known, &user, io)?;
         let choice = match args.from_file {
             Some(_) => wish,
             None => choose(args, wish, &seen, io)?,
@@ -65,14 +68,21 @@ pub async fn run(args: &Certify, io: &mut Io<'_>, session: &Session) -> anyhow::
     if !made.is_empty() {
         write_all(io, session.output, &made, false)?;
     }
-    match failures.len() {
-        0 => Ok(()),
-        1 => Err(failures.remove(0).context("not certified")),
-        _ => {
-            let all: Vec<String> = failures.iter().map(|it| failure::explain(it).message).collect();
-            bail!("not certified: {}", all.join("; "))
-        }
+    conclude(failures, !made.is_empty())
+}
+
+/// How it ends: done, refused with nothing written, or done in part, which is told apart by its exit code.
+fn conclude(mut failures: Vec<anyhow::Error>, is_begun: bool) -> anyhow::Result<()> {
+    match (failures.len(), is_begun) {
+        (0, _) => return Ok(()),
+        // With its hint.
+        (1, false) => return Err(failures.remove(0).context("not certified")),
+        _ => {}
     }
+    let all: Vec<String> = failures.iter().map(|it| failure::explain(it).message).collect();
+    let all = all.join("; ");
+    ensure!(is_begun, "not certified: {all}");
+    Err(failure::Incomplete(format!("not all was certified: {all}")).into())
 }
 
 /// Asks whether to write. Where nobody can be asked, what only takes access away is written; to renew takes `--yes`.
@@ -193,7 +203,7 @@ async fn look(
     })
 }
 
-fn show(seen: &Seen, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
+fn show(seen: &Seen, roles: &Roles, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
     writeln!(
         io.err,
         "certifying {}/{} as {}:",
@@ -204,7 +214,7 @@ fn show(seen: &Seen, user: &Caller, io: &mut Io<'_>) -> anyhow::Result<()> {
     write!(io.err, "{}", describe_integration(&seen.integration))?;
     for (grant, renewal) in &seen.grants {
         let cannot = renewal.as_ref().err().map(String::as_str);
-        write!(io.err, "\n{}", describe_grant(grant, &seen.decisions, cannot))?;
+        write!(io.err, "\n{}", describe_grant(grant, &seen.decisions, roles, cannot))?;
     }
     Ok(())
 }
@@ -462,6 +472,25 @@ mod tests {
             confirmed(&["--revoke", "b", "--keep", "a"], Some("\n")),
             Err("not certified".to_owned())
         );
+    }
+
+    #[test]
+    fn what_was_done_in_part_is_told_apart_from_what_failed() {
+        let failed = |count: usize, is_begun: bool| {
+            let failures = (1..=count).map(|number| anyhow!("fault {number}")).collect();
+            conclude(failures, is_begun).unwrap_err()
+        };
+        assert!(conclude(Vec::new(), true).is_ok() && conclude(Vec::new(), false).is_ok());
+        for (count, is_begun, words) in [
+            (1, false, "not certified: fault 1"),
+            (2, false, "not certified: fault 1; fault 2"),
+            (1, true, "not all was certified: fault 1"),
+            (2, true, "not all was certified: fault 1; fault 2"),
+        ] {
+            let error = failed(count, is_begun);
+            assert_eq!(failure::explain(&error).message, words);
+            assert_eq!(error.is::<failure::Incomplete>(), is_begun, "{words}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod list;
 mod namespaces;
 pub mod owner;
 pub mod revoke;
+mod roles;
 pub mod rotate;
 pub mod stop;
 pub mod version;
