@@ -2,12 +2,14 @@
 //! through against an object of ours is done for real besides: see `deeds`.
 
 use crate::attempt::{Answer, Attempt};
+use crate::catalog::Resource;
 use crate::cluster::{ATTACKED, Attacker, EARLY, SHOP};
 use crate::table::Outcome;
 
-struct Allowed {
+/// One explanation.
+pub struct Allowed {
     is: fn(&Attempt, &Answer, &Attacker) -> bool,
-    why: &'static str,
+    pub why: &'static str,
 }
 
 /// Where tenants may write what they like. Reviews of oneself lie in no namespace.
@@ -42,6 +44,13 @@ fn through(answer: &Answer) -> bool {
 
 const BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 
+/// Not every API server serves it: from Kubernetes 1.37 on it is there by default.
+const POD_CERTIFICATES: &str = "podcertificaterequests.certificates.k8s.io";
+const OF_POD_CERTIFICATES: &Allowed = &Allowed {
+    is: |it, answer, _| is_new(it, POD_CERTIFICATES) && said(answer, 422, "spec.podName"),
+    why: "a certificate for a ServiceAccount of the same namespace, of a pod there: no identity is there, nor runs",
+};
+
 const ALLOWED: &[Allowed] = &[
     Allowed {
         is: |it, answer, _| {
@@ -73,12 +82,6 @@ const ALLOWED: &[Allowed] = &[
                 && said(answer, 403, "error looking up service account")
         },
         why: "no identity is in this namespace; where a ServiceAccount of such a name is, the policy refuses it",
-    },
-    Allowed {
-        is: |it, answer, _| {
-            is_new(it, "podcertificaterequests.certificates.k8s.io") && said(answer, 422, "spec.podName")
-        },
-        why: "a certificate for a ServiceAccount of the same namespace, of a pod there: no identity is there, nor runs",
     },
     Allowed {
         is: |it, answer, _| is_new(it, "secrets") && !it.what.starts_with("is a token") && through(answer),
@@ -175,14 +178,31 @@ const ALLOWED: &[Allowed] = &[
     },
 ];
 
-/// Which explanation holds for it.
-pub fn why(outcome: &Outcome<'_>) -> Option<usize> {
-    ALLOWED
+/// The explanations that are needed where this is served.
+pub fn explanations(served: &[Resource]) -> Vec<&'static Allowed> {
+    let is_served = served.iter().any(|it| it.shown() == POD_CERTIFICATES);
+    ALLOWED.iter().chain(is_served.then_some(OF_POD_CERTIFICATES)).collect()
+}
+
+/// Which of them holds for it.
+pub fn why(explanations: &[&Allowed], outcome: &Outcome<'_>) -> Option<usize> {
+    explanations
         .iter()
         .position(|it| (it.is)(outcome.attempt, &outcome.answer, outcome.attacker))
 }
 
-/// All explanations.
-pub fn whys() -> impl Iterator<Item = &'static str> {
-    ALLOWED.iter().map(|it| it.why)
+#[test]
+fn what_is_not_served_needs_no_explanation() {
+    let pod_certificates = Resource {
+        group: "certificates.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        name: "podcertificaterequests".to_owned(),
+        kind: "PodCertificateRequest".to_owned(),
+        api_version: "certificates.k8s.io/v1".to_owned(),
+        namespaced: true,
+        verbs: std::collections::BTreeSet::new(),
+        names_identities: true,
+    };
+    assert_eq!(explanations(&[]).len(), ALLOWED.len());
+    assert_eq!(explanations(&[pod_certificates]).len(), ALLOWED.len() + 1);
 }
