@@ -85,7 +85,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         is: |it, answer, _| is_new(it, "secrets") && !it.what.starts_with("is a token") && through(answer),
-        why: "a Secret of its own: what is ours is known by recorded UIDs, not by labels, type or owner",
+        why: "a Secret of its own without our label: what is ours is known by recorded UIDs, not by type or owner",
     },
     Allowed {
         is: |it, answer, _| is_new(it, "serviceaccounts") && through(answer),
@@ -98,16 +98,16 @@ const ALLOWED: &[Allowed] = &[
     Allowed {
         is: |it, answer, attacker| {
             let others = ["a friend", "every ServiceAccount", "a ServiceAccount of the namespace"];
-            let binds = others
+            let binds_others = others
                 .iter()
-                .any(|who| it.what.starts_with(&format!("binds {who} to ")))
-                || !it.what.starts_with("binds");
+                .any(|who| it.what.starts_with(&format!("binds {who} to ")));
+            let binds = !it.what.starts_with("binds") || binds_others && !it.what.ends_with(" what a partner holds");
             // A partner hands on to what runs beside it, and to nobody else.
             let may = !attacker.is_partner || it.what.starts_with("binds a ServiceAccount of the namespace");
             is_new(it, BINDINGS) && binds && may && through(answer)
         },
-        why: "a binding of what its writer holds to others than identities; where it reaches every ServiceAccount, the grants say \
-              so in the condition OtherRights",
+        why: "a binding of what its writer holds, by another Role than a partner's, to others than identities; where it reaches every \
+              ServiceAccount, the grants say so in the condition OtherRights",
     },
     Allowed {
         is: |it, answer, _| {
@@ -144,7 +144,8 @@ const ALLOWED: &[Allowed] = &[
         is: |it, answer, _| {
             targets(it, "enrolment") && (is_change(it) || is_deletion(it)) && is_own(it) && through(answer)
         },
-        why: "labels, annotations, owners and finalizers of an enrolment are the namespace's; its end waits until all is closed",
+        why: "other labels, annotations, owners and finalizers of an enrolment are the namespace's; its end waits until all is \
+              closed",
     },
     Allowed {
         is: |it, answer, _| {
