@@ -10,6 +10,7 @@ use crate::cluster::{NEAR, PLAIN, SHOP, World};
 /// Of an object that exists nowhere.
 const NO_UID: &str = "0b5e55ed-0000-4000-8000-00000000dead";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const PLANTS: &str = "is held by our finalizer";
 
 /// Words for what it does, and the object as it would be.
 pub type Forgery = (String, Value);
@@ -274,7 +275,9 @@ pub fn new(world: &World, resource: &Resource, namespace: &str) -> Vec<Forgery> 
         ),
     ];
     let mut add = |what: &str, more: Value| all.push((what.to_owned(), named(evil.clone(), more)));
+    let planted = json!({"metadata": {"finalizers": ["wayleave.dev/close-access"]}});
     match resource.kind.as_str() {
+        "AccessGrant" => add(PLANTS, planted),
         "Secret" => {
             for (who, account) in [
                 ("an identity", identity.as_str()),
@@ -313,6 +316,7 @@ pub fn new(world: &World, resource: &Resource, namespace: &str) -> Vec<Forgery> 
                     json!({"roleRef": {"kind": kind, "name": role}, "subjects": [here]}),
                 );
             }
+            add(PLANTS, planted.clone());
             for (who, subject) in subjects(world) {
                 for (kind, role) in roles {
                     add(
