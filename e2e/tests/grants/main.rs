@@ -14,6 +14,7 @@ mod drift;
 mod ends;
 mod lives;
 mod reasons;
+mod refusals;
 mod renewal;
 mod returns;
 mod review;
