@@ -8,7 +8,9 @@ use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, Tokens, insta
 
 /// A ClusterRole of one test, which grows.
 pub const GROWING: &str = "growing-role";
-/// Another, which stays as it is.
+/// Another, which others are added to.
+pub const AGGREGATED: &str = "aggregated-role";
+/// And one that stays as it is.
 pub const READING: &str = "reading-role";
 /// A ClusterRole that enrols as the chart's does.
 pub const OTHER_ENROLMENT: &str = "other-enrolment";
@@ -36,7 +38,7 @@ pub async fn cluster() -> Result<&'static Cluster> {
             let options = InstallOptions {
                 values: json!({
                     "replicas": 0,
-                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING, READING], "staticCredentials": true},
+                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING, AGGREGATED, READING], "staticCredentials": true},
                     "enrolment": {"otherClusterRoles": [OTHER_ENROLMENT]},
                     "admission": {"delegates": {
                         "requests": [delegate(REQUESTS), delegate(DECISIONS)],

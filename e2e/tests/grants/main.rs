@@ -5,6 +5,7 @@
     reason = "tests drive a real cluster"
 )]
 
+mod aggregated;
 mod altered;
 mod cluster;
 mod cost;
