@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PostParams};
@@ -23,6 +25,10 @@ pub const GROUP: &str = "wayleave.dev";
 /// The name of the release.
 pub const RELEASE: &str = "wayleave";
 
+/// On everything that the operator makes for partners; nobody else puts it on.
+const RESERVED_LABEL: &str = "wayleave.dev/managed";
+/// The policy that holds it.
+const LABEL_POLICY: &str = "wayleave-reserved-label";
 const PROBE_NAMESPACE: &str = "default";
 /// A name that admission policies reserve for the operator.
 const RESERVED_NAME: &str = "wlg-e2e-probe";
@@ -111,6 +117,37 @@ pub async fn wait_installed(cp: &ControlPlane) -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// Lets one user put the label on that marks what is made for partners, as everybody could before there was a chart: what others
+/// labelled then must stay as it is, whatever it looks like. To be called before an operator starts, which watches the policies.
+pub async fn let_reserved_label_through(cp: &ControlPlane, user: &str) -> Result<()> {
+    let client = cp.admin().await?;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client);
+    let mut policy = policies.get(LABEL_POLICY).await?;
+    let exempt = MatchCondition {
+        name: "by-whom-the-test-exempts".to_owned(),
+        expression: format!("request.userInfo.username != '{user}'"),
+    };
+    let spec = policy.spec.get_or_insert_default();
+    spec.match_conditions.get_or_insert_default().push(exempt);
+    let written = Instant::now();
+    policies.replace(LABEL_POLICY, &PostParams::default(), &policy).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(cp.user(user, &["system:masters"]).await?, PROBE_NAMESPACE);
+    let metadata = ObjectMeta {
+        name: Some("e2e-probe".to_owned()),
+        labels: Some([(RESERVED_LABEL.to_owned(), "true".to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata,
+        ..ServiceAccount::default()
+    };
+    eventually("the label to be let through", TIMEOUT, || async {
+        accounts.create(&dry_run(), &account).await?;
+        Ok((written.elapsed() > SETTLED).then_some(()))
+    })
+    .await
 }
 
 /// Whether this cluster can stamp objects with their writer's name: Kubernetes 1.36 and newer can.

@@ -18,6 +18,8 @@ use crate::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 pub const CAROL: &str = "carol@corp.example";
 /// Who decides, as a member of the group `security`.
 pub const DAVE: &str = "dave@corp.example";
+/// A cluster administrator.
+pub const ROOT: &str = "root@corp.example";
 /// How long anything but an end may take.
 pub const LIMIT: Duration = Duration::from_secs(30);
 /// How long an end may take, from its cause to the first refusal.
@@ -155,7 +157,7 @@ impl<'a> Tenant<'a> {
         let tenant = Self {
             cp,
             ns: ns.to_owned(),
-            root: cp.user("root@corp.example", &["system:masters"]).await?,
+            root: cp.user(ROOT, &["system:masters"]).await?,
             carol: cp.user(CAROL, &[]).await?,
             dave: cp.user(DAVE, &["security"]).await?,
             _counted: Counted::new(),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 
-use crate::world::{BEFORE, bound, group, object, refused, user, world};
+use crate::world::{BEFORE, bound, child, group, merged, object, refused, user, world};
 
 const TOKEN_SECRET: &str = "kubernetes.io/service-account-token";
 
@@ -230,4 +230,98 @@ async fn nobody_else_binds_an_identity() -> Result<()> {
         json!([{"kind": "ServiceAccount", "name": "wlg-before", "namespace": BEFORE}, user(&name), group(&name)]);
     adam.create(world.binding("others", "view", subjects)).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn nobody_else_binds_a_partners_role() -> Result<()> {
+    let world = world("roles-bound").await?;
+    let name = world.identity().await?;
+    let adam = world.adam().await?;
+    let policy = "identity-bindings";
+    let says = format!("roleRef: {name} is what a partner was given, and is bound by the operator of Wayleave alone");
+    let forged = world.object("RoleBinding", "forged", bound("Role", &name, json!([user("eve")])));
+    for who in [&adam, &world.root] {
+        refused(policy, &says, who.create(forged.clone()).await)?;
+        refused(policy, &says, who.apply("forger", &forged).await)?;
+    }
+    // Nor one that is yet to come, nor in two steps.
+    let coming = bound("Role", "wlg-0123456789abcdef-1", json!([user("eve")]));
+    let answer = world.root.create(world.object("RoleBinding", "forged", coming)).await;
+    refused(
+        policy,
+        "roleRef: wlg-0123456789abcdef-1 is what a partner was given",
+        answer,
+    )?;
+    let mut empty = forged.clone();
+    empty.as_object_mut().expect("an object").remove("subjects");
+    adam.create(empty).await?;
+    let answer = adam
+        .merge("RoleBinding", &world.ns, "forged", json!({"subjects": [user("eve")]}))
+        .await;
+    refused(policy, &says, answer)?;
+    adam.delete("RoleBinding", &world.ns, "forged").await?;
+    // A Role of one's own that holds the same, and a ClusterRole however it is called.
+    let rules = world.root.get("Role", &world.ns, &name).await?["rules"].clone();
+    adam.create(world.object("Role", "own", json!({ "rules": rules })))
+        .await?;
+    adam.create(world.object("RoleBinding", "own", bound("Role", "own", json!([user("eve")]))))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_else_puts_our_label_on() -> Result<()> {
+    let world = world("labelled").await?;
+    let (adam, erin) = (world.adam().await?, world.erin().await?);
+    let policy = "reserved-label";
+    let says = "metadata.labels: wayleave.dev/managed marks what the operator of Wayleave makes for partners";
+    let marked = |value: &str| json!({"metadata": {"labels": {"wayleave.dev/managed": value}}});
+    for (kind, body) in [
+        ("ServiceAccount", json!({})),
+        ("Secret", json!({})),
+        ("Role", json!({"rules": []})),
+        ("RoleBinding", bound("ClusterRole", "view", json!([user("erin")]))),
+    ] {
+        adam.create(world.object(kind, "own", body.clone())).await?;
+        for who in [&adam, &world.root] {
+            for value in ["true", "false", ""] {
+                let forged = merged(world.object(kind, "forged", body.clone()), marked(value));
+                refused(policy, says, who.create(forged.clone()).await)?;
+                refused(policy, says, who.apply("forger", &forged).await)?;
+                refused(policy, says, who.merge(kind, &world.ns, "own", marked(value)).await)?;
+            }
+        }
+        let labelled = json!({"metadata": {"labels": {"app": "own"}}});
+        adam.merge(kind, &world.ns, "own", labelled).await?;
+    }
+    // What is delivered in a namespace has the label, and a name that people chose. Whoever may alter Secrets there goes on as
+    // before, but does not copy the label.
+    let credential = json!({"type": "wayleave.dev/credential"});
+    let operator = world.operator().await?;
+    operator
+        .create(child("Secret", &world.ns, "acme-credential", credential.clone()))
+        .await?;
+    let copy = child("Secret", &world.ns, "copy", credential.clone());
+    refused(policy, says, erin.create(copy).await)?;
+    erin.create(world.object("Secret", "copy", credential)).await?;
+    let delivered = async |patch: Value| erin.merge("Secret", &world.ns, "acme-credential", patch).await;
+    for patch in [
+        json!({"metadata": {"annotations": {"reflector.example/allowed": "true"}}}),
+        json!({"metadata": {"labels": {"app": "acme"}}}),
+        json!({"stringData": {"more": "data"}}),
+    ] {
+        delivered(patch).await?;
+    }
+    let same = erin.get("Secret", &world.ns, "acme-credential").await?;
+    erin.replace(same).await?;
+    refused(policy, says, delivered(marked("false")).await)?;
+    delivered(json!({"metadata": {"labels": null}})).await?;
+    refused(policy, says, delivered(marked("true")).await)?;
+    operator
+        .merge("Secret", &world.ns, "acme-credential", marked("true"))
+        .await?;
+    operator
+        .delete("Secret", &world.ns, "acme-credential")
+        .await
+        .map_err(Into::into)
 }

@@ -9,9 +9,12 @@ use wayleave_e2e::eventually;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
 
 use crate::ordinary::LIMIT;
-use crate::world::{CAROL, ROOT, bound, child, group, object, operator_subject, refused, refused_with, user, world};
+use crate::world::{
+    BEFORE, CAROL, FINALIZER, PLANTED, ROOT, bound, child, group, merged, object, operator_subject, refused,
+    refused_with, user, world,
+};
 
-const FINALIZER: &str = "wayleave.dev/close-access";
+const OTHERS_FINALIZER: &str = "corp.example/keep";
 
 #[tokio::test]
 async fn nobody_widens_the_operator() -> Result<()> {
@@ -183,15 +186,11 @@ async fn an_enrolment_stays_while_a_grant_is_active() -> Result<()> {
             json!({"metadata": {"labels": {"seen": "yes"}}}),
         )
         .await?;
+    // By the label it would be taken for a partner's, and not be judged any more.
     let marked = json!({"metadata": {"labels": {"wayleave.dev/managed": "true"}}});
-    let says = "wayleave.dev/managed marks what is made for partners";
-    let answer = world
-        .root
-        .merge("RoleBinding", &world.ns, "enrolment", marked.clone())
-        .await;
-    refused("enrolment-labels", says, answer)?;
-    adam.merge("RoleBinding", &world.ns, "editors", marked).await?;
-    adam.delete("RoleBinding", &world.ns, "editors").await?;
+    let says = "wayleave.dev/managed marks what the operator of Wayleave makes for partners";
+    let answer = world.root.merge("RoleBinding", &world.ns, "enrolment", marked).await;
+    refused("reserved-label", says, answer)?;
     world.set_active("reader", false).await?;
     eventually("the enrolment to go", LIMIT, || async { Ok(Some(delete().await?)) }).await
 }
@@ -460,6 +459,79 @@ async fn nobody_forces_a_grant_away() -> Result<()> {
         Ok(carol.get(kind, &world.ns, "reader").await.is_err().then_some(()))
     })
     .await
+}
+
+#[tokio::test]
+async fn nobody_else_plants_the_operators_finalizer() -> Result<()> {
+    let world = world("planted").await?;
+    let (adam, carol) = (world.adam().await?, world.carol().await?);
+    let policy = "finalizers";
+    let says = "metadata.finalizers: wayleave.dev/close-access is put there by the operator of Wayleave";
+    let planted = json!({"metadata": {"finalizers": [OTHERS_FINALIZER, FINALIZER]}});
+    carol.create(world.grant("reader", json!({}))).await?;
+    for (who, name) in [(&carol, CAROL), (&world.root, ROOT)] {
+        let grant = world.grant("forged", world.stated(json!({ "requestedBy": name })));
+        let grant = merged(grant, planted.clone());
+        refused(policy, says, who.create(grant.clone()).await)?;
+        refused(policy, says, who.apply("forger", &grant).await)?;
+        let answer = who.merge("AccessGrant", &world.ns, "reader", planted.clone()).await;
+        refused(policy, says, answer)?;
+    }
+    for who in [&adam, &world.root] {
+        let binding = merged(world.binding("forged", "view", json!([user("erin")])), planted.clone());
+        refused(policy, says, who.create(binding.clone()).await)?;
+        refused(policy, says, who.apply("forger", &binding).await)?;
+        let answer = who.merge("RoleBinding", &world.ns, "editors", planted.clone()).await;
+        refused(policy, says, answer)?;
+    }
+    // Not even where it belongs, as on a copy of an enrolment.
+    let copy = world.binding("copy", "wayleave-enrolment", json!([operator_subject()]));
+    refused(policy, says, world.root.create(merged(copy, planted.clone())).await)?;
+    let answer = world
+        .root
+        .merge("RoleBinding", &world.ns, "enrolment", planted.clone())
+        .await;
+    refused(policy, says, answer)?;
+
+    // Other finalizers are others' business, beside the operator's too.
+    let operator = world.operator().await?;
+    let (none, held) = (json!({"metadata": {"finalizers": null}}), json!([FINALIZER]));
+    let other = json!({"metadata": {"finalizers": [OTHERS_FINALIZER]}});
+    adam.merge("RoleBinding", &world.ns, "editors", other.clone()).await?;
+    adam.merge("RoleBinding", &world.ns, "editors", none.clone()).await?;
+    carol.merge("AccessGrant", &world.ns, "reader", other).await?;
+    for (kind, name, who) in [("AccessGrant", "reader", &carol), ("RoleBinding", "enrolment", &adam)] {
+        let held = json!({"metadata": {"finalizers": held}});
+        operator.merge(kind, &world.ns, name, held.clone()).await?;
+        who.merge(kind, &world.ns, name, planted.clone()).await?;
+        let answer = who.merge(kind, &world.ns, name, none.clone()).await;
+        refused(policy, "is taken off by the operator of Wayleave", answer)?;
+        who.merge(kind, &world.ns, name, held).await?;
+        operator.merge(kind, &world.ns, name, none.clone()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_planted_before_is_taken_off_by_whoever_may_change_the_binding() -> Result<()> {
+    let world = world("unplanted").await?;
+    let admins = bound("ClusterRole", "admin", json!([user("adam")]));
+    let admins = object("RoleBinding", BEFORE, "admins", admins);
+    world.root.create(admins).await?;
+    let adam = world.adam().await?;
+    eventually("adam to have his rights there", LIMIT, || async {
+        Ok(Some(adam.delete("RoleBinding", BEFORE, PLANTED).await?))
+    })
+    .await?;
+    let left = adam.get("RoleBinding", BEFORE, PLANTED).await?;
+    ensure!(left["metadata"]["deletionTimestamp"].is_string(), "{left}");
+    let none = json!({"metadata": {"finalizers": null}});
+    adam.merge("RoleBinding", BEFORE, PLANTED, none).await?;
+    ensure!(
+        adam.get("RoleBinding", BEFORE, PLANTED).await.is_err(),
+        "it is still there"
+    );
+    Ok(())
 }
 
 #[tokio::test]

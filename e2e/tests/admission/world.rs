@@ -18,6 +18,9 @@ pub const REQUEST_DELEGATE: &str = "requests";
 pub const DECISION_DELEGATE: &str = "decisions";
 /// A namespace with a ServiceAccount of a reserved name, made before there was a chart.
 pub const BEFORE: &str = "before";
+/// A RoleBinding there that somebody had put the operator's finalizer on.
+pub const PLANTED: &str = "planted";
+pub const FINALIZER: &str = "wayleave.dev/close-access";
 pub const UID: &str = "5d0c6a7e-0000-4000-8000-000000000001";
 pub const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -57,6 +60,14 @@ pub async fn build(values: Value) -> Result<ControlPlane> {
         root.create(namespace_of(name)).await?;
     }
     root.create(object("ServiceAccount", BEFORE, "wlg-before", json!({})))
+        .await?;
+    let planted = object(
+        "RoleBinding",
+        BEFORE,
+        PLANTED,
+        bound("ClusterRole", "view", json!([user("erin")])),
+    );
+    root.create(merged(planted, json!({"metadata": {"finalizers": [FINALIZER]}})))
         .await?;
     for name in [REQUEST_DELEGATE, DECISION_DELEGATE] {
         root.create(object("ServiceAccount", GITOPS, name, json!({}))).await?;

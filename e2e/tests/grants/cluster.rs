@@ -8,6 +8,10 @@ use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, Tokens, insta
 
 /// A ClusterRole of one test, which grows.
 pub const GROWING: &str = "growing-role";
+/// Another, which others are added to.
+pub const AGGREGATED: &str = "aggregated-role";
+/// And one that stays as it is.
+pub const READING: &str = "reading-role";
 /// A ClusterRole that enrols as the chart's does.
 pub const OTHER_ENROLMENT: &str = "other-enrolment";
 /// Where the ServiceAccounts of a GitOps controller are.
@@ -30,11 +34,11 @@ pub async fn cluster() -> Result<&'static Cluster> {
         .get_or_try_init(|| async {
             // For the life of the process, whose end ends it.
             let cp: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
-            let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
+            let ceiling = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
             let options = InstallOptions {
                 values: json!({
                     "replicas": 0,
-                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING], "staticCredentials": true},
+                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING, AGGREGATED, READING], "staticCredentials": true},
                     "enrolment": {"otherClusterRoles": [OTHER_ENROLMENT]},
                     "admission": {"delegates": {
                         "requests": [delegate(REQUESTS), delegate(DECISIONS)],

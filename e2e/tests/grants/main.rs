@@ -5,6 +5,7 @@
     reason = "tests drive a real cluster"
 )]
 
+mod aggregated;
 mod altered;
 mod cluster;
 mod cost;
@@ -14,6 +15,7 @@ mod drift;
 mod ends;
 mod lives;
 mod reasons;
+mod refusals;
 mod renewal;
 mod returns;
 mod review;

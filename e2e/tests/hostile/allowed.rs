@@ -2,12 +2,14 @@
 //! through against an object of ours is done for real besides: see `deeds`.
 
 use crate::attempt::{Answer, Attempt};
+use crate::catalog::Resource;
 use crate::cluster::{ATTACKED, Attacker, EARLY, SHOP};
 use crate::table::Outcome;
 
-struct Allowed {
+/// One explanation.
+pub struct Allowed {
     is: fn(&Attempt, &Answer, &Attacker) -> bool,
-    why: &'static str,
+    pub why: &'static str,
 }
 
 /// Where tenants may write what they like. Reviews of oneself lie in no namespace.
@@ -42,6 +44,13 @@ fn through(answer: &Answer) -> bool {
 
 const BINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
 
+/// Not every API server serves it: from Kubernetes 1.37 on it is there by default.
+const POD_CERTIFICATES: &str = "podcertificaterequests.certificates.k8s.io";
+const OF_POD_CERTIFICATES: &Allowed = &Allowed {
+    is: |it, answer, _| is_new(it, POD_CERTIFICATES) && said(answer, 422, "spec.podName"),
+    why: "a certificate for a ServiceAccount of the same namespace, of a pod there: no identity is there, nor runs",
+};
+
 const ALLOWED: &[Allowed] = &[
     Allowed {
         is: |it, answer, _| {
@@ -75,14 +84,8 @@ const ALLOWED: &[Allowed] = &[
         why: "no identity is in this namespace; where a ServiceAccount of such a name is, the policy refuses it",
     },
     Allowed {
-        is: |it, answer, _| {
-            is_new(it, "podcertificaterequests.certificates.k8s.io") && said(answer, 422, "spec.podName")
-        },
-        why: "a certificate for a ServiceAccount of the same namespace, of a pod there: no identity is there, nor runs",
-    },
-    Allowed {
         is: |it, answer, _| is_new(it, "secrets") && !it.what.starts_with("is a token") && through(answer),
-        why: "a Secret of its own: what is ours is known by recorded UIDs, not by labels, type or owner",
+        why: "a Secret of its own without our label: what is ours is known by recorded UIDs, not by type or owner",
     },
     Allowed {
         is: |it, answer, _| is_new(it, "serviceaccounts") && through(answer),
@@ -95,16 +98,16 @@ const ALLOWED: &[Allowed] = &[
     Allowed {
         is: |it, answer, attacker| {
             let others = ["a friend", "every ServiceAccount", "a ServiceAccount of the namespace"];
-            let binds = others
+            let binds_others = others
                 .iter()
-                .any(|who| it.what.starts_with(&format!("binds {who} to ")))
-                || !it.what.starts_with("binds");
+                .any(|who| it.what.starts_with(&format!("binds {who} to ")));
+            let binds = !it.what.starts_with("binds") || binds_others && !it.what.ends_with(" what a partner holds");
             // A partner hands on to what runs beside it, and to nobody else.
             let may = !attacker.is_partner || it.what.starts_with("binds a ServiceAccount of the namespace");
             is_new(it, BINDINGS) && binds && may && through(answer)
         },
-        why: "a binding of what its writer holds to others than identities; where it reaches every ServiceAccount, the grants say \
-              so in the condition OtherRights",
+        why: "a binding of what its writer holds, by another Role than a partner's, to others than identities; where it reaches every \
+              ServiceAccount, the grants say so in the condition OtherRights",
     },
     Allowed {
         is: |it, answer, _| {
@@ -141,7 +144,8 @@ const ALLOWED: &[Allowed] = &[
         is: |it, answer, _| {
             targets(it, "enrolment") && (is_change(it) || is_deletion(it)) && is_own(it) && through(answer)
         },
-        why: "labels, annotations, owners and finalizers of an enrolment are the namespace's; its end waits until all is closed",
+        why: "other labels, annotations, owners and finalizers of an enrolment are the namespace's; its end waits until all is \
+              closed",
     },
     Allowed {
         is: |it, answer, _| {
@@ -175,14 +179,31 @@ const ALLOWED: &[Allowed] = &[
     },
 ];
 
-/// Which explanation holds for it.
-pub fn why(outcome: &Outcome<'_>) -> Option<usize> {
-    ALLOWED
+/// The explanations that are needed where this is served.
+pub fn explanations(served: &[Resource]) -> Vec<&'static Allowed> {
+    let is_served = served.iter().any(|it| it.shown() == POD_CERTIFICATES);
+    ALLOWED.iter().chain(is_served.then_some(OF_POD_CERTIFICATES)).collect()
+}
+
+/// Which of them holds for it.
+pub fn why(explanations: &[&Allowed], outcome: &Outcome<'_>) -> Option<usize> {
+    explanations
         .iter()
         .position(|it| (it.is)(outcome.attempt, &outcome.answer, outcome.attacker))
 }
 
-/// All explanations.
-pub fn whys() -> impl Iterator<Item = &'static str> {
-    ALLOWED.iter().map(|it| it.why)
+#[test]
+fn what_is_not_served_needs_no_explanation() {
+    let pod_certificates = Resource {
+        group: "certificates.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        name: "podcertificaterequests".to_owned(),
+        kind: "PodCertificateRequest".to_owned(),
+        api_version: "certificates.k8s.io/v1".to_owned(),
+        namespaced: true,
+        verbs: std::collections::BTreeSet::new(),
+        names_identities: true,
+    };
+    assert_eq!(explanations(&[]).len(), ALLOWED.len());
+    assert_eq!(explanations(&[pod_certificates]).len(), ALLOWED.len() + 1);
 }

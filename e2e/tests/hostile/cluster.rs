@@ -26,7 +26,7 @@ pub const FAR: &str = "far";
 pub const WIDE: &str = "wide";
 
 const RBAC: &str = "rbac.authorization.k8s.io";
-/// The Secret of the shop that the widest grant names: Secrets are granted by name only.
+/// The Secret of the shop that the widest grant names: Secrets are granted by name only. And a Role of a tenant's own.
 pub const PLAIN: &str = "plain";
 
 /// Who attacks.
@@ -209,6 +209,8 @@ async fn people(root: &Client) -> Result<Vec<(&'static str, &'static str)>> {
             }
         }
         create(root, "Secret", namespace, PLAIN, json!({"stringData": {"a": "b"}})).await?;
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
+        create(root, "Role", namespace, PLAIN, json!({ "rules": rules })).await?;
     }
     Ok(vec![
         ("editor", "erin"),

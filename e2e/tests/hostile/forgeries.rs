@@ -5,11 +5,12 @@ use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::{CAROL, in_seconds, merge};
 
 use crate::catalog::Resource;
-use crate::cluster::{NEAR, SHOP, World};
+use crate::cluster::{NEAR, PLAIN, SHOP, World};
 
 /// Of an object that exists nowhere.
 const NO_UID: &str = "0b5e55ed-0000-4000-8000-00000000dead";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const PLANTS: &str = "is held by our finalizer";
 
 /// Words for what it does, and the object as it would be.
 pub type Forgery = (String, Value);
@@ -274,7 +275,9 @@ pub fn new(world: &World, resource: &Resource, namespace: &str) -> Vec<Forgery> 
         ),
     ];
     let mut add = |what: &str, more: Value| all.push((what.to_owned(), named(evil.clone(), more)));
+    let planted = json!({"metadata": {"finalizers": ["wayleave.dev/close-access"]}});
     match resource.kind.as_str() {
+        "AccessGrant" => add(PLANTS, planted),
         "Secret" => {
             for (who, account) in [
                 ("an identity", identity.as_str()),
@@ -298,23 +301,27 @@ pub fn new(world: &World, resource: &Resource, namespace: &str) -> Vec<Forgery> 
                 ("ClusterRole", "view"),
                 ("ClusterRole", "wayleave-enrolment"),
                 ("Role", own.as_str()),
+                ("Role", PLAIN),
             ];
-            // The last is the widest partner's own, all of which it holds, and lies in the shop.
+            // The last two are the widest partner's own and one that gives less, all of which it holds. They lie in the shop.
             let roles = if namespace == SHOP { &roles[..] } else { &roles[..2] };
-            let of_partner = json!({"roleRef": {"kind": "Role", "name": own}, "subjects": [here]});
-            if namespace == SHOP {
+            let what = |kind: &str, role: &str| match kind {
+                "Role" if role == own => "what a partner holds".to_owned(),
+                "Role" => "another Role there".to_owned(),
+                _ => role.to_owned(),
+            };
+            for (kind, role) in roles.iter().filter(|(kind, _)| *kind == "Role") {
                 add(
-                    "binds a ServiceAccount of the namespace to what a partner holds",
-                    of_partner,
+                    &format!("binds a ServiceAccount of the namespace to {}", what(kind, role)),
+                    json!({"roleRef": {"kind": kind, "name": role}, "subjects": [here]}),
                 );
             }
+            add(PLANTS, planted.clone());
             for (who, subject) in subjects(world) {
                 for (kind, role) in roles {
-                    let what = if *kind == "Role" { "what a partner holds" } else { role };
-                    let role = json!({"kind": kind, "name": role});
                     add(
-                        &format!("binds {who} to {what}"),
-                        json!({"roleRef": role, "subjects": [subject]}),
+                        &format!("binds {who} to {}", what(kind, role)),
+                        json!({"roleRef": {"kind": kind, "name": role}, "subjects": [subject]}),
                     );
                 }
             }

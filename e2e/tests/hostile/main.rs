@@ -36,7 +36,7 @@ async fn what_was_approved_is_all_that_anybody_gets() -> Result<()> {
     let before = ours::by_place(&ours::settled(&world.root, &world.catalog).await?);
     let outcomes = table::play(&world, &attempts).await?;
     table::show(&outcomes, begun);
-    table::explained(&outcomes)?;
+    table::explained(&world, &outcomes)?;
     table::every_policy_refused(&world, &outcomes).await?;
     let after = ours::by_place(&ours::settled(&world.root, &world.catalog).await?);
     let changed: Vec<&String> = before

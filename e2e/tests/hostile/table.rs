@@ -128,7 +128,8 @@ pub async fn every_policy_refused(world: &World, outcomes: &[Outcome<'_>]) -> Re
 }
 
 /// Whatever was not refused for want of a right, or by a policy of ours, is explained.
-pub fn explained(outcomes: &[Outcome<'_>]) -> Result<()> {
+pub fn explained(world: &World, outcomes: &[Outcome<'_>]) -> Result<()> {
+    let explanations = allowed::explanations(&world.catalog);
     let mut used = BTreeSet::new();
     let mut unexplained = BTreeSet::new();
     for outcome in outcomes {
@@ -136,7 +137,7 @@ pub fn explained(outcomes: &[Outcome<'_>]) -> Result<()> {
         if matches!(answer, Answer::NoRight | Answer::Escalation | Answer::Policy(_)) {
             continue;
         }
-        match allowed::why(outcome) {
+        match allowed::why(&explanations, outcome) {
             Some(index) => drop(used.insert(index)),
             None => {
                 let said = if let Answer::Other(_, said) = answer {
@@ -158,10 +159,11 @@ pub fn explained(outcomes: &[Outcome<'_>]) -> Result<()> {
     }
     let all: Vec<String> = unexplained.into_iter().collect();
     ensure!(all.is_empty(), "{} are not explained:\n{}", all.len(), all.join("\n"));
-    let idle: Vec<&str> = allowed::whys()
+    let idle: Vec<&str> = explanations
+        .iter()
         .enumerate()
         .filter(|(index, _)| !used.contains(index))
-        .map(|(_, why)| why)
+        .map(|(_, it)| it.why)
         .collect();
     ensure!(idle.is_empty(), "explanations that explain nothing: {idle:?}");
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use wayleave_e2e::tenant::{END, LIMIT, api, in_seconds, text};
+use wayleave_e2e::tenant::{END, LIMIT, api, condition, in_seconds, next_second, text};
 use wayleave_e2e::{Operator, eventually};
 
 use crate::cluster::{closed_first, made, of_operator, options, passed, reads, uid};
@@ -78,6 +78,46 @@ async fn what_came_due_while_it_was_down_is_closed_before_anything_is_issued() -
         "what was in order was made anew"
     );
     closed_first(&cluster.calls(mark)?, &[&expired.ns, &revoked.ns])
+}
+
+/// Nobody saw the owner go: who stands there under the name is another object, and vouched for nothing.
+#[tokio::test]
+async fn an_owner_who_was_replaced_while_it_was_down_takes_the_access_along() -> Result<()> {
+    let cluster = of_operator().await?;
+    let tenant = cluster.tenant("down-owner").await?;
+    let partner = tenant.live(READER, json!({})).await?;
+    let before = tenant.get_grant(READER).await?;
+    let approval = text(&before["status"]["approvals"][0]["decisionRef"]);
+    cluster.operator.kill()?;
+    next_second().await;
+    tenant.delete("AccessOwner", "", &tenant.owner_name("bob")).await?;
+    tenant.owner("bob").await?;
+    reads(&partner).await.context("nobody closed it meanwhile")?;
+    cluster.operator.start_again()?;
+    cluster.operator.wait_ready().await?;
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    // At first it is told by the owners that were noted, and then, as they are noted no more, by the day of each.
+    let words = format!("it was made before AccessOwner {} was there", tenant.owner_name("bob"));
+    eventually("it to be told, by the grant and by the decision", LIMIT, || async {
+        let said = text(&condition(&tenant.get_grant(READER).await?, "Active")["message"]);
+        ensure!(
+            said.ends_with(&format!("AccessDecision {approval} does not count: {words}")),
+            "{said}"
+        );
+        let decision = api(&tenant.root, "AccessDecision", &tenant.ns).get(&approval).await?;
+        let counted = condition(&serde_json::to_value(decision)?, "Counted");
+        ensure!(
+            counted["reason"] == "OwnersChanged" && counted["message"] == words.as_str(),
+            "{counted}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
+    tenant.wait_nothing_left(&uid(&before)).await?;
+    partner.wait_unauthorized().await?;
+    tenant.approve(READER, json!({})).await?;
+    tenant.wait_reason(READER, "Issued").await?;
+    reads(&tenant.partner(READER).await?).await
 }
 
 #[tokio::test]

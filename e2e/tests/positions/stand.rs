@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
-use wayleave_e2e::tenant::LIMIT;
+use wayleave_e2e::install::let_reserved_label_through;
+use wayleave_e2e::tenant::{LIMIT, ROOT};
 use wayleave_e2e::{ControlPlane, Faults, Operator, OperatorOptions, eventually, install};
 
 use crate::bystanders;
@@ -36,6 +37,7 @@ impl Stand {
             let cp = ControlPlane::start().await?;
             bystanders::make_elders(&cp).await?;
             install(&cp).await?;
+            let_reserved_label_through(&cp, ROOT).await?;
             anyhow::Ok((cp, Mutex::new(())))
         };
         let (cp, turn) = CLUSTER.get_or_try_init(made).await?;

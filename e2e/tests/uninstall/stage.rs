@@ -9,8 +9,9 @@ use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use wayleave_e2e::install::let_reserved_label_through;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT, binary};
-use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, merge, text};
+use wayleave_e2e::tenant::{LIMIT, Partner, ROOT, api, condition, create, merge, text};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, OperatorOptions, Output, Tenant, eventually, install_with};
 
 pub const READER: &str = "reader";
@@ -41,9 +42,10 @@ impl Stage {
             ..InstallOptions::default()
         };
         install_with(&cp, chart).await?;
+        let_reserved_label_through(&cp, ROOT).await?;
         let operator = Operator::start(&cp, options()).await?;
         operator.wait_ready().await?;
-        let root = cp.user("root@corp.example", &["system:masters"]).await?;
+        let root = cp.user(ROOT, &["system:masters"]).await?;
         create(&root, "Namespace", "", "others", json!({})).await?;
         for namespace in ["others", NAMESPACE, IDENTITY_NAMESPACE] {
             foreign_objects(&root, namespace).await?;
