@@ -2,6 +2,8 @@
 //!
 //! A pure function of what is known and the time. It is total: whatever is missing ends the access and is named.
 
+#[cfg(test)]
+mod approval_properties;
 mod decide;
 mod ends;
 mod growth;

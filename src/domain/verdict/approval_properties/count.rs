@@ -1,0 +1,184 @@
+//! The slow count: written from the words of the design, it shares no code with the verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Decision::{Approve, Deny, Review, Revoke};
+use super::{Bob, DataClassification, Internal, Limits, Made, Place, ROBOT, User, Words, World};
+
+/// What was found at a look: approvals that count, and which Reviews renew which of them.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) counted: Vec<usize>,
+    pub(super) renewed: BTreeSet<(usize, usize)>,
+    /// Until when each that counts is in force.
+    ends: BTreeMap<usize, i64>,
+    /// The last Deny or Revoke.
+    pub(super) no: Option<i64>,
+}
+
+impl World {
+    /// A person, as the set of user names: those that one AccessOwner lists, and those of an owner who shares one with it.
+    fn person(&self, user: User) -> BTreeSet<User> {
+        let mut names = BTreeSet::from([user]);
+        for _ in 0..3 {
+            for (_, listed) in self.usernames() {
+                if listed.iter().any(|name| names.contains(name)) {
+                    names.extend(listed);
+                }
+            }
+        }
+        names
+    }
+
+    /// "None of requester and contributors of the grant and of the integration ever counts", nor a ServiceAccount.
+    pub(super) fn is_barred(&self, user: User, look: usize) -> bool {
+        let involved = self.asked.into_iter().chain(self.contributors(0, look));
+        let mut involved = involved.chain(self.contributors(1, look));
+        user == ROBOT || involved.any(|it| self.person(it).contains(user))
+    }
+
+    fn was_proved(&self, at: i64) -> bool {
+        at >= self.proved && self.unproved.is_none_or(|(from, to)| at < from || at >= to)
+    }
+
+    pub(super) fn count(&self) -> Found {
+        let mut found = Found::default();
+        let mut removed = None;
+        for (index, look) in self.looks.iter().enumerate() {
+            let before = std::mem::take(&mut found);
+            found.no = before.no;
+            let there = |it: &&Made| it.written <= look.at && index < it.gone && it.place == Place::This;
+            let there: Vec<&Made> = self.made.iter().filter(there).collect();
+            for it in &there {
+                if matches!(it.word, Deny | Revoke) {
+                    found.no = found.no.max(Some(it.written));
+                }
+            }
+            if look.bob == Bob::Inactive {
+                removed = Some(look.at);
+            }
+            // "Going back to an old content doesn't revive old ones."
+            let replaced = self.looks[..=index].windows(2).rev();
+            let replaced = replaced.filter(|it| it[0].content == look.content && it[1].content != look.content);
+            let replaced = replaced.map(|it| it[1].at).max();
+            let same = self.looks[..=index]
+                .iter()
+                .rev()
+                .take_while(|it| it.content == look.content);
+            let since = same.map(|it| it.at).min().unwrap();
+            let is_checked = |it: &Made| {
+                let knows = index >= it.answered && !(self.forgets && index + 1 == self.looks.len());
+                look.knows_proofs && self.was_proved(it.written) && knows && it.may == Some(true)
+            };
+            let is_request_checked = self.created.iter().chain([&since]).all(|at| self.was_proved(*at));
+            let is_sound = |it: &Made| {
+                let pinned = it.of_this_uid && it.content == look.content && index < it.deleting;
+                let after = [found.no, removed, replaced]
+                    .iter()
+                    .all(|at| at.is_none_or(|at| made_at(it) > at));
+                pinned && after && !self.is_barred(it.who, index)
+            };
+            for it in there.iter().filter(|it| it.word == Approve && is_sound(it)) {
+                let of_todays_owners = match look.bob {
+                    Bob::Stays => true,
+                    Bob::Inactive => false,
+                    Bob::Anew(made) => made_at(it) >= made,
+                };
+                let is_known = before.counted.contains(&it.name) || is_checked(it) && is_request_checked;
+                if of_todays_owners && is_known && (it.names_ledger || !self.reaches_ledger) {
+                    found.counted.push(it.name);
+                    let end = self.lapse(it);
+                    found.ends.insert(it.name, end);
+                }
+            }
+            let mut reviews: Vec<&&Made> = there.iter().filter(|it| it.word == Review && is_sound(it)).collect();
+            reviews.sort_by_key(|it| (it.written, it.name));
+            for approval in there.iter().filter(|it| found.counted.contains(&it.name)) {
+                for review in &reviews {
+                    let end = found.ends[&approval.name];
+                    let pair = (approval.name, review.name);
+                    let is_known = is_checked(review) || before.renewed.iter().any(|it| it.1 == review.name);
+                    let in_time = made_at(review) >= made_at(approval) && review.written < end;
+                    if before.renewed.contains(&pair) || in_time && is_known {
+                        let renewed = self.lapse(review).min(approval.until.unwrap_or(i64::MAX));
+                        found.ends.insert(approval.name, end.max(renewed));
+                        found.renewed.insert(pair);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// "In force until min(validUntil, review due + grace)."
+    fn lapse(&self, it: &Made) -> i64 {
+        (made_at(it) + self.interval + self.grace).min(it.until.unwrap_or(i64::MAX))
+    }
+
+    /// Whether access is to be, by the words of the design alone.
+    pub(super) fn may_be_active(&self) -> bool {
+        let last = self.looks.last().unwrap();
+        let found = self.count();
+        let classes = [self.labels[0], self.labels[1].filter(|_| self.reaches_ledger)];
+        let class = classes.into_iter().flatten().fold(self.class, Ord::max);
+        let selecting: Vec<&Limits> = self
+            .policies
+            .iter()
+            .filter(|it| it.selects && it.classes.contains(&class))
+            .collect();
+        let is_permitted = selecting.iter().any(|it| {
+            let is_within = every_request().all(|request| {
+                !self.wanted.iter().any(|it| it.allows(request)) || it.rules.iter().any(|it| it.allows(request))
+            });
+            is_within && (it.opens_ledger || !self.reaches_ledger)
+        });
+        let wants = |verb: u8| self.wanted.iter().any(|it| it.verbs & verb != 0);
+        let is_delegated = self.contributed.contains(&Some(ROBOT));
+        let keeps_limits = selecting.iter().all(|it| {
+            (it.long_running || !wants(0b0100))
+                && (it.delegated || !is_delegated)
+                && self.expires - self.created[0] <= it.longest
+                && it
+                    .most
+                    .is_none_or(|most| self.earlier_siblings < usize::try_from(most).unwrap())
+        });
+        if !is_permitted || !keeps_limits || last.bob == Bob::Inactive || last.at >= self.expires {
+            return false;
+        }
+        let is_open = |it: &Option<DataClassification>| *it == Some(Internal);
+        let is_mild = class <= Internal
+            && !wants(0b1100)
+            && is_open(&self.labels[0])
+            && (!self.reaches_ledger || is_open(&self.labels[1]));
+        if is_mild && selecting.iter().all(|it| it.self_service) {
+            return found.no.is_none() || !found.counted.is_empty();
+        }
+        let mut lines = selecting.iter().flat_map(|it| &it.lines);
+        lines.all(|&(count, groups)| {
+            let fits = |it: &&Made| {
+                let in_force = found.ends.get(&it.name).is_some_and(|end| last.at < *end);
+                in_force && (groups == 0 || it.groups & groups != 0)
+            };
+            let people: BTreeSet<BTreeSet<User>> =
+                self.made.iter().filter(fits).map(|it| self.person(it.who)).collect();
+            people.len() >= usize::try_from(count).unwrap()
+        })
+    }
+}
+
+pub(super) fn made_at(it: &Made) -> i64 {
+    it.stated.map_or(it.written, |stated| stated.min(it.written))
+}
+
+/// Every request that rules can differ on: resource, verb, and the name of one object or none.
+fn every_request() -> impl Iterator<Item = (u8, u8, u8)> {
+    let names = |(resource, verb)| [0, 0b01, 0b10, 0b100].map(|name| (resource, verb, name));
+    let verbs = |resource| [0b1, 0b10, 0b100, 0b1000].map(|verb| (resource, verb));
+    [0b1, 0b10].into_iter().flat_map(verbs).flat_map(names)
+}
+
+impl Words {
+    fn allows(self, (resource, verb, name): (u8, u8, u8)) -> bool {
+        self.resources & resource != 0 && self.verbs & verb != 0 && (self.names == 0 || self.names & name != 0)
+    }
+}
