@@ -260,7 +260,7 @@ async fn nobody_else_binds_a_partners_role() -> Result<()> {
         .await;
     refused(policy, &says, answer)?;
     adam.delete("RoleBinding", &world.ns, "forged").await?;
-    // A Role of one's own that holds the same, and a ClusterRole however it is called.
+    // A Role of one's own that holds the same.
     let rules = world.root.get("Role", &world.ns, &name).await?["rules"].clone();
     adam.create(world.object("Role", "own", json!({ "rules": rules })))
         .await?;

@@ -15,7 +15,8 @@ fn calls(cp: &ControlPlane, since: Mark) -> Result<Vec<String>> {
     let operator = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
     let events = cp.audit()?.since(since)?.by_user(&operator);
     let events = events.only(|event| {
-        let is_proof = event.is_resource("accessdecisions") && event.request_uri.contains("dryRun=All");
+        let forged = event.is_resource("accessdecisions") || event.is_resource("accessgrants");
+        let is_proof = forged && event.verb == "create" && event.request_uri.contains("dryRun=All");
         // The record of proofs is read and written where policies are first seen, or change.
         let is_record = event.is_resource("configmaps");
         !event.is_resource("leases") && event.verb != "watch" && !is_proof && !is_record
