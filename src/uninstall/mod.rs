@@ -27,6 +27,8 @@ use left::Left;
 const LOOK: Duration = Duration::from_millis(200);
 /// And how often the API server is asked, once the caches say that nothing is.
 const ASK: Duration = Duration::from_secs(1);
+/// How often the API server is asked what is left though the caches say that something is.
+const ASK_ANYWAY: Duration = Duration::from_secs(10);
 /// The longest that what is under way is waited for at the end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Who may do everything, as a group.
@@ -204,7 +206,10 @@ impl Uninstall {
             seen.take_in(cache);
             let is_time_up = begun.elapsed() >= self.limit;
             let is_due = asked.is_none_or(|asked| asked.elapsed() >= ASK);
-            if is_time_up || (is_due && cache.is_known() && Left::in_cache(cache, &self.settings) == 0) {
+            // What went with its namespace, and its watch with the rights there, the caches never hear of.
+            let is_overdue = asked.unwrap_or(begun).elapsed() >= ASK_ANYWAY;
+            let is_quiet = || is_due && Left::in_cache(cache, &self.settings) == 0;
+            if is_time_up || (cache.is_known() && (is_overdue || is_quiet())) {
                 let left = Left::of(&self.client, cache, &self.settings).await;
                 asked = Some(Instant::now());
                 match left {
