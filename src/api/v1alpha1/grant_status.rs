@@ -65,6 +65,9 @@ pub struct AccessGrantStatus {
     /// When an owner was last found removed; only approvals made after it count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_removed_at: Option<Instant>,
+    /// When access that was in use ended for want of an owner; under self-service, too, only an approval made after it brings it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_without_owner_at: Option<Instant>,
     /// User names of whoever asked for it, or had a hand in it or its integration, and was ever seen there: none of them can approve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_INVOLVED), inner(length(max = 253)))]

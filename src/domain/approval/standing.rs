@@ -149,6 +149,7 @@ pub fn consider(question: &Question<'_>) -> Standing {
         denied.as_ref().map(|it| it.at),
         revoked.as_ref().map(|it| it.at),
         previous.owner_removed_at,
+        previous.ended_without_owner_at,
         previous.account_replaced_at,
     ];
     let void_until = void_until.into_iter().flatten().max();

@@ -179,23 +179,23 @@ impl Dice<'_> {
     }
 
     fn made(mut self, name: usize) -> Made {
-        let word = self.pick([
-            Approve, Approve, Approve, Approve, Review, Approve, Review, Deny, Revoke,
-        ]);
+        let usual = self.pick([Approve, Approve, Review, Approve]);
+        let word = self.mostly(usual, [Deny, Revoke]);
         let of_all = self.pick([false, true]);
         let (written, far) = (self.roll(14), self.roll(6));
         let stated = self.pick([None, None, None, Some(written - far), Some(written + far)]);
-        let one = self.pick(["dave", "erin", "frank", "grace", "grace-again", "alice", "carol", ROBOT]);
+        let one = self.pick(["dave", "erin", "frank", "grace"]);
         let other = self.pick([
-            "dave",
-            "erin",
-            "frank",
             "adm-dave",
             "adm-erin",
             "adm-grace",
+            "grace-again",
+            "alice",
+            "carol",
             "adm-carol",
+            ROBOT,
         ]);
-        let (who, groups) = (self.pick([one, other]), self.pick([0b11, 0b01, 0b10, 0]));
+        let (who, groups) = (self.pick([one, other]), self.pick([0b11, 0b01, 0b10, 0b11, 0]));
         let mut odd = self.oddities();
         Made {
             name,
@@ -209,7 +209,7 @@ impl Dice<'_> {
             content: odd.mostly(0, [1, 1, 2]),
             of_this_uid: odd.mostly(true, [false]),
             place: odd.mostly(Place::This, [Place::AnotherName, Place::AnotherNamespace]),
-            names_ledger: odd.mostly(true, [false]),
+            names_ledger: odd.pick([true, true, true, false]),
             may: odd.mostly(Some(true), [Some(false), None]),
             answered: odd.mostly(0, [1, 2]),
             deleting: odd.mostly(NEVER, [1, 2]),
@@ -218,20 +218,21 @@ impl Dice<'_> {
     }
 
     fn limits(mut self) -> Limits {
-        let mut line = || (self.pick([1, 1, 2, 1, 2, 3]), self.pick([0, 0b11, 0b01, 0b10]));
+        let mut line = || (self.pick([1, 1, 2, 1, 1, 2, 3]), self.pick([0, 0b11, 0b01, 0b10]));
         let lines = [line(), line(), line()];
-        let lines = lines[..self.pick([1, 1, 2, 3])].to_vec();
+        let lines = lines[..self.pick([1, 1, 1, 2, 3])].to_vec();
         let self_service = self.pick([false, false, true]);
         let mut odd = self.oddities();
         let rules = [odd.words(0b11, 0b1111), odd.words(0b11, 0b0011)];
-        let classes: [&[DataClassification]; 3] = [&[Internal, Confidential], &[Internal], &[Confidential, Restricted]];
+        let all: &[DataClassification] = &[Internal, Confidential, Restricted];
+        let classes = [all, all, &all[..2], &all[..1], &all[1..]];
         Limits {
             selects: odd.mostly(true, [false]),
-            classes: odd.mostly(&[Internal, Confidential, Restricted], classes),
+            classes: odd.pick(classes),
             rules: rules[..odd.pick([1, 2])].to_vec(),
             opens_ledger: odd.mostly(true, [false]),
-            long_running: odd.mostly(true, [false]),
-            delegated: odd.mostly(true, [false]),
+            long_running: odd.pick([true, true, true, false]),
+            delegated: odd.pick([true, false]),
             longest: odd.mostly(360, [24]),
             most: odd.pick([None, Some(2), None, Some(1)]),
             self_service,
@@ -244,7 +245,7 @@ impl Dice<'_> {
         for _ in 0..self.pick([1, 2, 1, 2, 3]) {
             let before = looks.last().map(|before| (before.at, before.bob));
             let gap = 1 + self.roll(6);
-            let at = before.map_or(4, |(at, _)| at) + gap;
+            let at = before.map_or(8, |(at, _)| at) + gap;
             let anew = Bob::Anew(at - self.roll(4).min(gap - 1));
             let bob = match (before, self.mostly(Bob::Stays, [Bob::Inactive, anew])) {
                 (Some((_, Bob::Anew(made))), _) => Bob::Anew(made),
@@ -265,11 +266,11 @@ impl Dice<'_> {
     fn world(mut self, looks: Vec<Look>, mut policies: Vec<Limits>, made: Vec<Made>) -> World {
         policies.truncate(self.pick([1, 2, 1, 2, 3]));
         let asked = [
-            self.pick(["carol", "carol", "grace", "dave"]),
+            self.pick(["carol", "carol", "carol", "grace", "dave"]),
             self.pick(["carol", "adm-carol", "alice"]),
         ];
         let (is_linked, reaches_ledger) = (self.pick([false, true]), self.pick([false, false, true]));
-        let (interval, grace) = (self.pick([16, 8, 24, 4]), self.pick([0, 2, 1]));
+        let (interval, grace) = (self.pick([16, 6, 24, 10]), self.pick([0, 2, 1]));
         let from = 1 + self.roll(14);
         let unproved = self.pick([None, None, None, Some((from, from + 1)), Some((from, from + 3))]);
         let mut odd = self.oddities();
@@ -282,11 +283,11 @@ impl Dice<'_> {
             wanted: wanted[..odd.pick([1, 2])].to_vec(),
             reaches_ledger,
             class: odd.mostly(Internal, [Confidential]),
-            labels: [0, 1].map(|_| odd.mostly(Some(Internal), [None, Some(Restricted)])),
+            labels: [0, 1].map(|_| odd.pick([Some(Internal), Some(Internal), Some(Restricted), None])),
             expires: odd.mostly(40, [20, 10]),
             created: [0, 1].map(|_| odd.mostly(-4, [0, 1])),
             asked,
-            contributed: [0, 1].map(|_| odd.mostly(None, [ROBOT, "grace-again", "adm-erin", "frank"].map(Some))),
+            contributed: [0, 1].map(|_| odd.mostly(None, ["grace-again", "adm-erin", ROBOT].map(Some))),
             contributed_late: odd.mostly(None, [Some("erin"), Some("adm-dave")]),
             interval,
             grace,
@@ -294,18 +295,18 @@ impl Dice<'_> {
             proved,
             unproved: unproved.filter(|gap| gap.0 > proved),
             forgets: odd.mostly(false, [true]),
-            earlier_siblings: odd.pick([0, 0, 1]),
+            earlier_siblings: odd.pick([0, 0, 0, 1]),
             turned: 0,
             digests: OnceLock::new(),
         }
     }
 }
 
-/// Any world, of up to three looks, three policies and nine decisions.
+/// Any world, of up to three looks, three policies and ten decisions.
 fn worlds() -> impl Strategy<Value = World> {
-    let part = || prop::collection::vec(any::<u8>(), 24);
+    let part = || prop::collection::vec(any::<u8>(), 32);
     let parts = |least, most| prop::collection::vec(part(), least..=most);
-    (part(), part(), parts(1, 3), parts(0, 9)).prop_map(|(rest, looks, policies, made)| {
+    (part(), part(), parts(1, 3), parts(1, 10)).prop_map(|(rest, looks, policies, made)| {
         let looks = Dice(looks.iter()).looks();
         let policies = policies.iter().map(|bytes| Dice(bytes.iter()).limits()).collect();
         let made = made
@@ -318,7 +319,7 @@ fn worlds() -> impl Strategy<Value = World> {
 
 /// A decision of this name.
 fn decisions(name: usize) -> impl Strategy<Value = Made> {
-    prop::collection::vec(any::<u8>(), 24).prop_map(move |bytes| Dice(bytes.iter()).made(name))
+    prop::collection::vec(any::<u8>(), 32).prop_map(move |bytes| Dice(bytes.iter()).made(name))
 }
 
 fn chosen<'a>(from: &'a [&'a str], bits: u8) -> impl Iterator<Item = &'a str> {
@@ -655,10 +656,17 @@ proptest! {
 
     #[test]
     fn one_more_deny_or_revoke_never_gives_access(
-        mut world in worlds(), one in decisions(99), word in prop::bool::ANY, of_all in prop::bool::ANY,
+        mut world in worlds(), first in decisions(98), other in decisions(99), words in [any::<bool>(), any::<bool>()],
     ) {
+        let [first, other] = [(first, words[0]), (other, words[1])].map(|(one, denies)| Made {
+            word: if denies { Deny } else { Revoke },
+            of_all: one.groups == 0,
+            ..one
+        });
+        // One that a delegate dates back counts from when it was written all the same.
+        world.made.push(Made { stated: Some(first.written - 9), ..first });
         let before = world.is_active();
-        world.made.push(Made { word: if word { Deny } else { Revoke }, of_all, ..one });
+        world.made.push(other);
         prop_assert!(before || !world.is_active());
     }
 
@@ -667,14 +675,15 @@ proptest! {
         mut world in worlds(), which in any::<prop::sample::Index>(), how in 0..7, less in 0..6_i64,
     ) {
         let before = world.is_active();
+        let last = world.looks.len() - 1;
         let given: Vec<usize> = (0..world.made.len()).filter(|it| matches!(world.made[*it].word, Approve | Review)).collect();
         if !given.is_empty() {
             let which = given[which.index(given.len())];
             let one = &mut world.made[which];
             match how {
                 0 => drop(world.made.remove(which)),
-                1 => one.gone = 0,
-                2 => one.deleting = 0,
+                1 => one.gone = one.gone.min(last),
+                2 => one.deleting = one.deleting.min(last),
                 3 => one.groups = 0,
                 4 => one.may = Some(false),
                 5 => one.of_this_uid = false,

@@ -98,7 +98,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let is_approved = self_service || approved_until.is_some();
     // Without an approval after it nothing brings back what ended with its owner.
     if let Some(at) = status
-        .owner_removed_at
+        .ended_without_owner_at
         .filter(|_| self_service && standing.counted.is_empty())
     {
         let words =

@@ -32,9 +32,7 @@ pub(super) fn remember_removal(
     missing: &[String],
     status: &mut AccessGrantStatus,
 ) {
-    // Under self-service nobody approved, and what was in use ends for good all the same.
-    let is_live = |identity: &Identity| identity.activated_at.is_some();
-    let counted = !status.approvals.is_empty() || status.identity.as_ref().is_some_and(is_live);
+    let counted = !status.approvals.is_empty();
     // That the date was moved in time can't be told once it has passed while nobody looked.
     let has_passed = status.active_until.is_some_and(|until| facts.now >= until)
         && status.ends_because.as_deref() == Some(Reason::OwnerRemoved.as_str());
@@ -50,6 +48,11 @@ pub(super) fn remember_removal(
     if counted && (!missing.is_empty() || has_passed) || uncounted {
         // The API server's clock may be ahead.
         status.owner_removed_at = latest.max(Some(facts.now));
+    }
+    // Under self-service nobody approved, and what was in use ends for good all the same.
+    let is_live = |identity: &Identity| identity.activated_at.is_some();
+    if !missing.is_empty() && status.identity.as_ref().is_some_and(is_live) {
+        status.ended_without_owner_at = latest.max(Some(facts.now));
     }
 }
 

@@ -115,6 +115,17 @@ impl World {
         (made_at(it) + self.interval + self.grace).min(it.until.unwrap_or(i64::MAX))
     }
 
+    /// Whether access that was there was found without an owner.
+    fn ended_without_owner(&self) -> bool {
+        let was_active = |look: usize| {
+            let mut before = self.clone();
+            before.looks.truncate(look);
+            before.forgets = false;
+            before.may_be_active()
+        };
+        (1..self.looks.len()).any(|look| self.looks[look].bob == Bob::Inactive && was_active(look))
+    }
+
     /// Whether access is to be, by the words of the design alone.
     pub(super) fn may_be_active(&self) -> bool {
         let last = self.looks.last().unwrap();
@@ -150,9 +161,12 @@ impl World {
             && !wants(0b1100)
             && is_open(&self.labels[0])
             && (!self.reaches_ledger || is_open(&self.labels[1]));
+        // "No approval is needed", but a Deny or Revoke is "undone only by Approve decisions made after it, under self-service too", and
+        // "`OwnerRemoved` is sticky in the same way".
         if is_mild && selecting.iter().all(|it| it.self_service) {
-            return found.no.is_none() || !found.counted.is_empty();
+            return found.no.is_none() && !self.ended_without_owner() || !found.counted.is_empty();
         }
+        // "Each line must be met", by distinct people; one person may stand in several lines.
         let mut lines = selecting.iter().flat_map(|it| &it.lines);
         lines.all(|&(count, groups)| {
             let fits = |it: &&Made| {
