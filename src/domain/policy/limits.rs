@@ -88,7 +88,7 @@ pub(super) fn first_that<'a>(
 }
 
 /// The lines of all policies. Lines of the same groups are one where they come from two policies, the higher count of
-/// the two; a line that one policy repeats stays repeated, since each line is met by people of its own.
+/// the two; a line that one policy repeats stays repeated, and says no more for it: who meets one meets the other.
 fn approvals(policies: &[&AccessPolicy]) -> Vec<ApprovalRequirement> {
     let mut lines: BTreeMap<Vec<Principal>, Vec<i32>> = BTreeMap::new();
     for policy in policies {
