@@ -5,7 +5,9 @@
 //! and replacement of the digest, with the owners of today, by somebody who may approve in every namespace reached and had
 //! no hand in the request. Its dates are frozen in status when it is first counted; later edits can only shorten them.
 
+mod checked;
 mod counted;
+mod kept;
 mod lines;
 mod review;
 mod standing;
@@ -13,5 +15,6 @@ mod standing;
 mod tests;
 
 pub use counted::unweighed;
+pub use kept::Covered;
 pub use review::ReviewOutcome;
-pub use standing::{Confirmation, Covered, Objection, Question, Standing, consider};
+pub use standing::{Confirmation, Objection, Question, Standing, consider};

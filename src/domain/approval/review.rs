@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Confirmation;
+use super::checked::unchecked;
 use super::standing::{
-    Objection, Question, decider_objection, digest_objection, made_at, name, uid, unchecked, void_objection, written_at,
+    Objection, Question, decider_objection, digest_objection, made_at, name, uid, void_objection, written_at,
 };
 use crate::api::conditions::counted as words;
 use crate::api::v1alpha1::{

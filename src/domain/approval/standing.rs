@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
+use super::checked::{unchecked, unchecked_request};
+use super::kept::{Covered, keep_most};
 use super::review::{self, ReviewOutcome};
 use super::{counted, lines};
 use crate::api::conditions::counted as words;
@@ -15,9 +15,6 @@ use crate::domain::admission::Proofs;
 use crate::domain::conditions::Desired;
 use crate::domain::ownership::{self, Owners, Person, people, person};
 
-/// The most approvals that status keeps.
-const MOST_COUNTED: usize = 16;
-
 /// What the API server answered when asked whether a decider may decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmation {
@@ -25,27 +22,6 @@ pub enum Confirmation {
     Allowed,
     /// No, and in which namespace.
     Refused(String),
-}
-
-/// Which approvals cover what the grant's ClusterRoles hold now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Covered {
-    /// The digest of what they hold now; empty where the grant refers to none.
-    pub now: String,
-    /// The digest of what was approved, where that is all that they hold now, or more.
-    pub approved: Option<String>,
-    /// Whatever they hold was permitted with them.
-    pub any: bool,
-}
-
-impl Covered {
-    fn by(&self, approval: &CountedApproval) -> bool {
-        self.any || self.is_of_now(approval) || self.approved.as_ref() == Some(&approval.roles_digest)
-    }
-
-    fn is_of_now(&self, approval: &CountedApproval) -> bool {
-        approval.roles_digest == self.now
-    }
 }
 
 /// Everything that the weight of decisions depends on.
@@ -238,31 +214,6 @@ pub fn consider(question: &Question<'_>) -> Standing {
     standing
 }
 
-/// Keeps as many approvals as status holds: first the latest of each person who is asked for, so that nobody pushes them out, and
-/// with them the dates that were frozen.
-fn keep_most(question: &Question<'_>, counted: &mut Vec<CountedApproval>) {
-    if counted.len() <= MOST_COUNTED {
-        return;
-    }
-    let mut seen = BTreeSet::new();
-    let mut ranked: Vec<(bool, usize)> = (0..counted.len())
-        .rev()
-        .map(|index| {
-            let approval = &counted[index];
-            let is_first = seen.insert(person(&approval.by, question.owners));
-            (is_first && lines::is_asked_for(question.lines, approval), index)
-        })
-        .collect();
-    // Stable: within each part the latest come first.
-    ranked.sort_by_key(|(is_wanted, _)| !is_wanted);
-    let kept: BTreeSet<usize> = ranked.into_iter().take(MOST_COUNTED).map(|(_, index)| index).collect();
-    let mut index = 0;
-    counted.retain(|_| {
-        index += 1;
-        kept.contains(&(index - 1))
-    });
-}
-
 /// Whether an approval that counts ends then by its own date.
 fn is_set_by_an_approval(end: Instant, counted: &[CountedApproval], decisions: &[&AccessDecision]) -> bool {
     let own = |approval: &CountedApproval| decisions.iter().find(|decision| uid(decision) == approval.uid);
@@ -397,35 +348,6 @@ fn weigh(
             reviews_forgotten: None,
         })),
     }
-}
-
-/// Why nothing can be approved that nobody checked: whoever asked may stand there under another name.
-fn unchecked_request(question: &Question<'_>, proofs: &Proofs) -> Option<Objection> {
-    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| Instant::new(time.0));
-    let written = [
-        ("the AccessGrant was created", created(&question.grant.metadata)),
-        (
-            "its PartnerIntegration was created",
-            created(&question.integration.metadata),
-        ),
-        ("what it approves was written", question.previous.digest_since),
-    ];
-    let unchecked = written
-        .into_iter()
-        .find(|(_, at)| at.is_some_and(|at| !proofs.held_at(at)));
-    unchecked.map(|(what, at)| {
-        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
-        let words = format!(
-            "{what}{at}, while the admission policies were not seen to hold, so that nobody checked who asked: it has to be written anew"
-        );
-        Objection::new(words::UNCHECKED, words)
-    })
-}
-
-/// Why a decision does not count that nobody checked.
-pub(super) fn unchecked() -> Objection {
-    let words = "it was made while the admission policies were not seen to hold, so that nobody checked who decided: decide again";
-    Objection::new(words::UNCHECKED, words)
 }
 
 /// Why a decision on this digest, made at `at`, is not one on what stands there now.
