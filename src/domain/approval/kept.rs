@@ -31,8 +31,8 @@ impl Covered {
     }
 }
 
-/// Keeps as many approvals as status holds: first the latest of each person who is asked for, so that nobody pushes them out, and
-/// with them the dates that were frozen.
+/// Keeps as many approvals as status holds: first the latest of each person for each line, so that nobody pushes them out, and
+/// with them the dates that were frozen; nor does somebody take away by a later word what he said for another group.
 pub(super) fn keep_most(question: &Question<'_>, counted: &mut Vec<CountedApproval>) {
     if counted.len() <= MOST_COUNTED {
         return;
@@ -42,8 +42,10 @@ pub(super) fn keep_most(question: &Question<'_>, counted: &mut Vec<CountedApprov
         .rev()
         .map(|index| {
             let approval = &counted[index];
-            let is_first = seen.insert(person(&approval.by, question.owners));
-            (is_first && lines::is_asked_for(question.lines, approval), index)
+            let person = person(&approval.by, question.owners);
+            let first_for = lines::fitting(question.lines, approval).into_iter();
+            // Counted, not sought: each is to be noted.
+            (first_for.filter(|line| seen.insert((*line, person))).count() > 0, index)
         })
         .collect();
     // Stable: within each part the latest come first.

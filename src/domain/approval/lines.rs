@@ -49,6 +49,19 @@ pub(super) fn is_asked_for(lines: &[ApprovalRequirement], approval: &CountedAppr
     lines.is_empty() || lines.iter().any(|line| is_of_a_group(line, approval))
 }
 
+/// The places of the lines that an approval can be one for; where none is asked for, as of one line for everybody.
+#[must_use]
+pub(super) fn fitting(lines: &[ApprovalRequirement], approval: &CountedApproval) -> Vec<usize> {
+    if lines.is_empty() {
+        return vec![0];
+    }
+    let fitting = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| is_of_a_group(line, approval));
+    fitting.map(|(place, _)| place).collect()
+}
+
 fn is_of_a_group(line: &ApprovalRequirement, approval: &CountedApproval) -> bool {
     line.groups.is_empty() || line.groups.iter().any(|group| approval.groups.contains(&group.0))
 }

@@ -531,6 +531,32 @@ fn nobody_pushes_out_who_is_asked_for() {
 }
 
 #[test]
+fn a_later_word_for_another_group_or_none_takes_no_earlier_one_away() {
+    let line = |group: &str| ApprovalRequirement {
+        count: 1,
+        groups: vec![group.into()],
+    };
+    for (later, lines) in [
+        ("leads", vec![line("leads"), line("security")]),
+        ("others", vec![line("security")]),
+    ] {
+        let mut case = Case::sound();
+        case.lines = lines;
+        case.decisions[0].spec.decided_by_groups = vec!["security".into()];
+        case.decisions
+            .push(approve("two", "dave@corp.example", "2026-12-01T00:30:00Z"));
+        case.decisions[1].spec.decided_by_groups = vec![later.into()];
+        assert!(case.counts());
+        for index in 0..16 {
+            let (name, by) = (format!("later-{index}"), format!("user-{index}"));
+            case.decisions.push(approve(&name, &by, "2026-12-01T01:00:00Z"));
+        }
+        assert!(case.counts(), "{later}");
+        assert_eq!(case.ask().counted.len(), 16);
+    }
+}
+
+#[test]
 fn a_no_that_is_written_later_stands_whenever_it_is_said_to_be_of() {
     let mut case = Case::sound();
     case.decisions[0].metadata.creation_timestamp = approve("", "", "2026-12-01T10:10:00Z").metadata.creation_timestamp;

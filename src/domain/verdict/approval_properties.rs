@@ -114,6 +114,12 @@ enum Bob {
     Anew(i64),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    First,
+    Last,
+}
+
 #[derive(Clone, Debug)]
 struct World {
     looks: Vec<Look>,
@@ -129,8 +135,8 @@ struct World {
     created: [i64; 2],
     asked: [User; 2],
     contributed: [Option<User>; 2],
-    /// Who is added to those at the last look.
-    contributed_late: Option<User>,
+    /// Who stands among those at the first look alone, or at the last.
+    contributed_once: Option<(User, When)>,
     interval: i64,
     grace: i64,
     /// Two AccessOwners list one user name.
@@ -247,10 +253,10 @@ impl Dice<'_> {
             let gap = 1 + self.roll(6);
             let at = before.map_or(8, |(at, _)| at) + gap;
             let anew = Bob::Anew(at - self.roll(4).min(gap - 1));
-            let bob = match (before, self.mostly(Bob::Stays, [Bob::Inactive, anew])) {
-                (Some((_, Bob::Anew(made))), _) => Bob::Anew(made),
-                (Some((_, Bob::Inactive)), Bob::Stays) => Bob::Inactive,
-                (_, bob) => bob,
+            let bob = match before {
+                Some((_, Bob::Anew(made))) => Bob::Anew(made),
+                Some((_, Bob::Inactive)) => self.pick([anew, Bob::Inactive]),
+                _ => self.mostly(Bob::Stays, [Bob::Inactive, Bob::Inactive, anew]),
             };
             let (content, knows_proofs) = (self.mostly(0, [1]), self.mostly(true, [false]));
             looks.push(Look {
@@ -288,7 +294,7 @@ impl Dice<'_> {
             created: [0, 1].map(|_| odd.mostly(-4, [0, 1])),
             asked,
             contributed: [0, 1].map(|_| odd.mostly(None, ["grace-again", "adm-erin", ROBOT].map(Some))),
-            contributed_late: odd.mostly(None, [Some("erin"), Some("adm-dave")]),
+            contributed_once: odd.mostly(None, [("erin", When::First), ("adm-dave", When::Last)].map(Some)),
             interval,
             grace,
             is_linked,
@@ -477,8 +483,11 @@ impl World {
     }
 
     fn contributors(&self, of: usize, look: usize) -> Vec<User> {
-        let late = self.contributed_late.filter(|_| look + 1 == self.looks.len());
-        self.contributed[of].into_iter().chain(late).collect()
+        let once = self.contributed_once.filter(|(_, when)| match when {
+            When::First => look == 0,
+            When::Last => look + 1 == self.looks.len(),
+        });
+        self.contributed[of].into_iter().chain(once.map(|it| it.0)).collect()
     }
 
     fn integration(&self, look: usize) -> PartnerIntegration {
@@ -725,7 +734,7 @@ proptest! {
         let all = world.clone();
         let is_barred = |one: &Made| matches!(one.word, Approve | Review) && all.is_barred(one.who, 0);
         // At the last look somebody may be added: what was renewed on their word before stays so.
-        if world.contributed_late.is_none() || world.looks.len() > 1 {
+        if world.looks.len() > 1 {
             world.made.retain(|one| !is_barred(one));
             prop_assert_eq!(world.is_active(), before);
         }

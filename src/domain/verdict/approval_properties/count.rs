@@ -32,8 +32,9 @@ impl World {
 
     /// "None of requester and contributors of the grant and of the integration ever counts", nor a ServiceAccount.
     pub(super) fn is_barred(&self, user: User, look: usize) -> bool {
-        let involved = self.asked.into_iter().chain(self.contributors(0, look));
-        let mut involved = involved.chain(self.contributors(1, look));
+        // Whoever was seen among them stays.
+        let so_far = (0..=look).flat_map(|look| [self.contributors(0, look), self.contributors(1, look)].concat());
+        let mut involved = self.asked.into_iter().chain(so_far);
         user == ROBOT || involved.any(|it| self.person(it).contains(user))
     }
 
