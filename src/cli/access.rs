@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::world::cluster_roles;
 use crate::api::v1alpha1::{AccessEntry, AccessGrant, ResolvedClusterRole, ResolvedRule, Rule};
 use crate::domain::permission::{self, NON_RESOURCE_URLS, TOO_MANY_RULES};
 
@@ -29,7 +28,7 @@ pub fn lines(grant: &AccessGrant, roles: &Roles, approved: &[ResolvedClusterRole
     let own = grant.metadata.namespace.as_deref().unwrap_or_default();
     let entries = grant.spec.access.iter();
     let mut lines: Vec<_> = entries.map(|entry| ("access", describe_entry(entry, own))).collect();
-    for name in cluster_roles(grant) {
+    for name in grant.cluster_roles() {
         let kept = approved.iter().find(|it| it.cluster_role == name);
         let kept = kept.map(|it| it.rules.as_slice());
         lines.extend(of_role(&name, roles.get(&name).unwrap_or(&Role::Unread), kept));
@@ -156,7 +155,7 @@ pub(super) fn words<T: AsRef<str>>(items: &[T]) -> String {
 /// The ClusterRoles of some grants, each once.
 #[must_use]
 pub fn named_by<'a>(grants: impl IntoIterator<Item = &'a AccessGrant>) -> BTreeSet<String> {
-    grants.into_iter().flat_map(cluster_roles).collect()
+    grants.into_iter().flat_map(AccessGrant::cluster_roles).collect()
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Reader {
         for name in world::reached(grant) {
             self.namespace(world, &name).await?;
         }
-        for name in world::cluster_roles(grant) {
+        for name in grant.cluster_roles() {
             if world.cluster_roles.contains_key(&name) {
                 continue;
             }

@@ -168,20 +168,12 @@ pub fn reached(grant: &AccessGrant) -> BTreeSet<String> {
     reached
 }
 
-/// Every ClusterRole that the grant refers to.
-#[must_use]
-pub fn cluster_roles(grant: &AccessGrant) -> BTreeSet<String> {
-    let entries = grant.spec.access.iter();
-    let roles = entries.filter_map(|entry| entry.cluster_role_ref.as_ref());
-    roles.map(|role| role.name.0.clone()).collect()
-}
-
 /// Whether a grant reaches Secrets by rules or ClusterRoles.
 #[must_use]
 pub fn reaches_secrets(grant: &AccessGrant, roles: &BTreeMap<String, Vec<ResolvedRule>>) -> bool {
     let inline = grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
     let inline = inline.flat_map(permission::from_rules);
-    let named = cluster_roles(grant);
+    let named = grant.cluster_roles();
     let named = named.iter().filter_map(|name| roles.get(name)).flatten().cloned();
     inline.chain(named).any(|rule| permission::reaches_secrets(&rule))
 }
@@ -364,7 +356,7 @@ impl World {
     }
 
     fn gaps_of(&self, grant: &AccessGrant) -> Vec<Gap> {
-        let (namespaces, roles, own) = (reached(grant), cluster_roles(grant), key(grant).0);
+        let (namespaces, roles, own) = (reached(grant), grant.cluster_roles(), key(grant).0);
         let matters = |gap: &&Gap| match gap.missing {
             Missing::Policies | Missing::Owners | Missing::OtherRights | Missing::StaticCredential => true,
             Missing::Namespace | Missing::Enrolment | Missing::Deliveries => namespaces.contains(&gap.name),

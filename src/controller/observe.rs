@@ -51,13 +51,9 @@ impl World {
     pub(crate) fn of(context: &Context, grant: Arc<AccessGrant>) -> Self {
         let cache = &context.cache;
         let reached = reached(&grant);
-        let roles = grant
-            .spec
-            .access
-            .iter()
-            .filter_map(|entry| entry.cluster_role_ref.as_ref());
-        let cluster_roles = roles
-            .filter_map(|reference| cache.cluster_roles.get(&ObjectRef::new(&reference.name.0)))
+        let cluster_roles = grant.cluster_roles().into_iter();
+        let cluster_roles = cluster_roles
+            .filter_map(|name| cache.cluster_roles.get(&ObjectRef::new(&name)))
             .map(|role| {
                 let rules = permission::from_policy_rules(role.rules.as_deref().unwrap_or_default());
                 (role.name_any(), rules)

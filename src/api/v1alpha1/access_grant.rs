@@ -1,5 +1,7 @@
 //! `AccessGrant`: one identity of an integration, what it may do, and until when.
 
+use std::collections::BTreeSet;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -194,6 +196,17 @@ impl AccessGrant {
             .static_
             .as_ref()
             .filter(|_| credential.type_ == CredentialType::Static)
+    }
+
+    /// Every ClusterRole that it refers to.
+    #[must_use]
+    pub fn cluster_roles(&self) -> BTreeSet<String> {
+        let roles = self
+            .spec
+            .access
+            .iter()
+            .filter_map(|entry| entry.cluster_role_ref.as_ref());
+        roles.map(|role| role.name.0.clone()).collect()
     }
 
     /// Every namespace that the access reaches, sorted, without repeats.

@@ -11,7 +11,7 @@ use crate::cli::args::{Check, Global, OutputFormat};
 use crate::cli::checked::{self, Checked};
 use crate::cli::documents::Documents;
 use crate::cli::reader::Reader;
-use crate::cli::world::{Missing, World, cluster_roles, integration_key, reached};
+use crate::cli::world::{Missing, World, integration_key, reached};
 use crate::cli::{Answer, Io, Session, output};
 use crate::domain::verdict::Namespace;
 
@@ -97,7 +97,7 @@ fn without_cluster(world: &mut World, grant: &AccessGrant) {
             world.lacks(Missing::Namespace, &name, why);
         }
     }
-    for name in cluster_roles(grant) {
+    for name in grant.cluster_roles() {
         if !world.cluster_roles.contains_key(&name) {
             let why = format!("ClusterRole {name} is not in the files, so it is unknown");
             world.lacks(Missing::ClusterRole, &name, why);

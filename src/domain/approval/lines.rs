@@ -10,7 +10,7 @@ use crate::domain::ownership::{Owners, person};
 #[must_use]
 pub(super) fn met_until(
     lines: &[ApprovalRequirement],
-    approvals: &[CountedApproval],
+    approvals: &[&CountedApproval],
     owners: &Owners<'_>,
     until: impl Fn(&CountedApproval) -> Instant,
 ) -> Option<Instant> {
@@ -27,7 +27,7 @@ pub(super) fn met_until(
 /// The line's count-th latest end, one for each person.
 fn line_met_until(
     line: &ApprovalRequirement,
-    approvals: &[CountedApproval],
+    approvals: &[&CountedApproval],
     owners: &Owners<'_>,
     until: impl Fn(&CountedApproval) -> Instant,
 ) -> Option<Instant> {

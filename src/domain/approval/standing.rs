@@ -159,9 +159,8 @@ pub fn consider(question: &Question<'_>) -> Standing {
     standing.reviews = reviewed.outcomes;
     standing.to_confirm.extend(reviewed.to_confirm);
 
-    let of = |is_meant: &dyn Fn(&CountedApproval) -> bool| -> Vec<CountedApproval> {
-        let meant = standing.counted.iter().filter(|approval| is_meant(approval));
-        meant.cloned().collect()
+    let of = |is_meant: &dyn Fn(&CountedApproval) -> bool| -> Vec<&CountedApproval> {
+        standing.counted.iter().filter(|approval| is_meant(approval)).collect()
     };
     let (lines, owners, covered) = (question.lines, question.owners, question.covered);
     let is_in_force = |approval: &CountedApproval| question.now < approval.valid_until;

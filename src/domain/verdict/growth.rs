@@ -24,11 +24,7 @@ pub(super) struct Roles {
 impl Roles {
     /// Compares what is there with what status keeps as approved.
     pub(super) fn of(facts: &Facts<'_>, status: &AccessGrantStatus) -> Self {
-        let entries = facts.grant.spec.access.iter();
-        let names: BTreeSet<String> = entries
-            .filter_map(|entry| entry.cluster_role_ref.as_ref())
-            .map(|role| role.name.0.clone())
-            .collect();
+        let names = facts.grant.cluster_roles();
         let now = names.iter().filter_map(|name| {
             let rules = facts.cluster_roles.get(name)?.clone();
             Some(ResolvedClusterRole {
