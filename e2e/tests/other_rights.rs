@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{LIMIT, condition, create, text};
+use wayleave_e2e::tenant::{LIMIT, api, condition, create, text};
 use wayleave_e2e::{ControlPlane, Operator, Tenant, eventually, install, operator};
 
 const READER: &str = "reader";
@@ -90,5 +90,19 @@ async fn rights_from_elsewhere_are_shown_and_refused_where_a_policy_says_so() ->
     tenant.delete("ClusterRoleBinding", "", "too-open").await?;
     not_told(&tenant).await?;
     tenant.wait_reason("second", "Issued").await?;
-    Ok(())
+    what_kubernetes_gives_everybody_is_told_once_it_is_more(&tenant).await
+}
+
+async fn what_kubernetes_gives_everybody_is_told_once_it_is_more(tenant: &Tenant<'_>) -> Result<()> {
+    const ROLE: &str = "system:discovery";
+    let before = api(&tenant.root, "ClusterRole", "").get(ROLE).await?.data;
+    let mut rules = before["rules"].as_array().cloned().unwrap_or_default();
+    rules.push(json!({"apiGroups": [""], "resources": ["services"], "verbs": ["get"]}));
+    let more = json!({"rules": rules});
+    tenant.patch_as(&tenant.root, "ClusterRole", "", ROLE, more).await?;
+    let words = "ClusterRole system:discovery in every namespace, by ClusterRoleBinding system:discovery to group system:authenticated";
+    told(tenant, &[words]).await?;
+    let before = json!({"rules": before["rules"]});
+    tenant.patch_as(&tenant.root, "ClusterRole", "", ROLE, before).await?;
+    not_told(tenant).await
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::output::escape;
 use super::world::{Opinion, key};
 use crate::api::conditions::Reason;
-use crate::api::v1alpha1::{ApprovalRequirement, CountedApproval};
-use crate::domain::conditions;
+use crate::api::v1alpha1::CountedApproval;
 use crate::domain::policy::{Judged, Outcome, Point, Points, Terms};
 use crate::domain::verdict::Access;
+use crate::domain::{approval, conditions};
 
 /// Everything that `explain` says.
 #[derive(Clone, Debug, Serialize)]
@@ -153,25 +153,13 @@ impl From<&Judged> for PolicyView {
     }
 }
 
-/// Approvals in words: `1 approval of security or platform`.
-#[must_use]
-pub fn lines(lines: &[ApprovalRequirement]) -> String {
-    let words = lines.iter().map(|line| {
-        let plural = if line.count == 1 { "" } else { "s" };
-        let groups: Vec<&str> = line.groups.iter().map(AsRef::as_ref).collect();
-        let of = if groups.is_empty() { "" } else { " of " };
-        format!("{} approval{plural}{of}{}", line.count, groups.join(" or "))
-    });
-    words.collect::<Vec<_>>().join(" and ")
-}
-
 /// What approvals are asked for by these terms.
 #[must_use]
 pub fn asked_for(terms: &Terms) -> String {
     if terms.self_service {
         "no approval (self-service)".to_owned()
     } else {
-        lines(&terms.approvals)
+        approval::describe(&terms.approvals)
     }
 }
 

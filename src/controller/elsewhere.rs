@@ -37,11 +37,18 @@ struct Bindings {
 }
 
 impl Elsewhere {
-    /// What an identity may do beside its grant, in words.
-    pub(crate) fn of(&self, account: Account<'_>, reached: &BTreeSet<String>) -> Option<String> {
+    /// What an identity may do beside its grant, in words; but for what Kubernetes itself gives everybody by ClusterRoles that
+    /// are as they were.
+    pub(crate) fn of(
+        &self,
+        account: Account<'_>,
+        reached: &BTreeSet<String>,
+        is_ordinary: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let (namespaced, cluster) = (lock(&self.namespaced.0), lock(&self.cluster.0));
         let (near, far) = (cluster.current.about(account), namespaced.current.about(account));
-        describe(near.chain(far), account, reached)
+        let is_told = |rights: &&OtherRights| rights.of_kubernetes().is_none_or(|role| !is_ordinary(role));
+        describe(near.chain(far).filter(is_told), account, reached)
     }
 }
 
@@ -147,7 +154,7 @@ mod tests {
                 namespace: "payments",
                 name,
             };
-            elsewhere.of(account, &near).is_some()
+            elsewhere.of(account, &near, |_| false).is_some()
         };
         let found = &elsewhere.namespaced;
         let named = to("one", &[("ServiceAccount", "legacy")]);

@@ -14,7 +14,7 @@ use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, ChildKind, Instant, PartnerIntegration, ResolvedRule,
 };
 use crate::domain::approval::Confirmation;
-use crate::domain::elsewhere::Account;
+use crate::domain::elsewhere::{Account, is_ordinary};
 use crate::domain::permission;
 use crate::domain::static_credential::Seen;
 use crate::domain::verdict::{self, Facts, Namespace, Verdict, decide};
@@ -252,17 +252,21 @@ fn namespace(cache: &Cache, name: &str) -> Option<(String, Namespace)> {
 fn other_rights(context: &Context, grant: &AccessGrant, reached: &BTreeSet<String>) -> Option<String> {
     let identity = grant.status.as_ref().and_then(|status| status.identity.as_ref());
     let elsewhere = &context.cache.elsewhere;
+    let is_ordinary = |role: &str| {
+        let role = context.cache.cluster_roles.get(&ObjectRef::new(role));
+        role.is_none_or(|role| is_ordinary(role.rules.as_deref().unwrap_or_default()))
+    };
     if let Some(declared) = grant.static_credential() {
         let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
         let name = &declared.service_account_name.0;
         // It goes no further than its own namespace, whatever is asked for.
-        return elsewhere.of(Account { namespace, name }, &[namespace.to_owned()].into());
+        return elsewhere.of(Account { namespace, name }, &[namespace.to_owned()].into(), is_ordinary);
     }
     let account = Account {
         namespace: &context.settings.identities,
         name: identity.map_or("", |identity| &identity.service_account),
     };
-    elsewhere.of(account, reached)
+    elsewhere.of(account, reached, is_ordinary)
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

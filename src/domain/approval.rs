@@ -16,5 +16,8 @@ mod tests;
 
 pub use counted::unweighed;
 pub use kept::Covered;
+#[cfg(test)]
+pub(crate) use lines::is_within;
+pub use lines::{describe, merged};
 pub use review::ReviewOutcome;
 pub use standing::{Confirmation, Objection, Question, Standing, consider};

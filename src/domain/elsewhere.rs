@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
 use super::permission::Shown;
 
@@ -13,13 +13,39 @@ const GROUPS: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
 const OF_NAMESPACE: &str = "system:serviceaccounts:";
 /// What a ServiceAccount's user name begins with.
 const USER: &str = "system:serviceaccount:";
-/// What Kubernetes itself gives to everybody: discovery, and questions about oneself. Each has the name of its ClusterRole.
+/// By what Kubernetes itself gives to everybody: discovery, and questions about oneself. Each has the name of its ClusterRole.
 const OF_KUBERNETES: [&str; 5] = [
     "system:basic-user",
     "system:cluster-trust-bundle-discovery",
     "system:discovery",
     "system:public-info-viewer",
     "system:service-account-issuer-discovery",
+];
+/// What those may hold and it is not told: groups, resources and verbs (Kubernetes 1.37, plugin/pkg/auth/authorizer/rbac/bootstrappolicy).
+const ORDINARY: [(&str, &[&str], &[&str]); 3] = [
+    (
+        "authorization.k8s.io",
+        &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+        &["create"],
+    ),
+    ("authentication.k8s.io", &["selfsubjectreviews"], &["create"]),
+    (
+        "certificates.k8s.io",
+        &["clustertrustbundles"],
+        &["get", "list", "watch"],
+    ),
+];
+/// What the paths that they may `get` begin with.
+const ORDINARY_PATHS: [&str; 9] = [
+    ".well-known",
+    "api",
+    "apis",
+    "healthz",
+    "livez",
+    "openapi",
+    "openid",
+    "readyz",
+    "version",
 ];
 /// The most bindings that a message names.
 const MOST: usize = 8;
@@ -46,6 +72,8 @@ pub struct OtherRights {
     pub name: String,
     /// What it gives: `ClusterRole view`, say.
     pub role: String,
+    /// The ClusterRole by which Kubernetes itself gives it to everybody.
+    of_kubernetes: Option<String>,
     /// The groups of ServiceAccounts that it names, sorted.
     groups: Vec<String>,
     /// The ServiceAccounts that it names, by namespace and name, sorted.
@@ -56,9 +84,6 @@ impl OtherRights {
     /// Reads a binding that isn't ours; none where it reaches no ServiceAccount.
     #[must_use]
     pub fn of(namespace: Option<&str>, name: &str, role: &RoleRef, subjects: &[Subject]) -> Option<Self> {
-        if namespace.is_none() && OF_KUBERNETES.contains(&name) && role.name == name {
-            return None;
-        }
         let (mut groups, mut accounts) = (BTreeSet::new(), BTreeSet::new());
         for subject in subjects {
             match subject.kind.as_str() {
@@ -82,6 +107,8 @@ impl OtherRights {
             namespace: namespace.map(ToOwned::to_owned),
             name: name.to_owned(),
             role: format!("{} {}", role.kind, role.name),
+            of_kubernetes: (namespace.is_none() && is_of_kubernetes(name) && role.name == name)
+                .then(|| name.to_owned()),
             groups: groups.into_iter().collect(),
             accounts: accounts.into_iter().collect(),
         })
@@ -91,6 +118,12 @@ impl OtherRights {
     #[must_use]
     pub fn accounts(&self) -> &[(String, String)] {
         &self.accounts
+    }
+
+    /// The ClusterRole by which Kubernetes itself gives it to everybody; it isn't told while that holds what is ordinary.
+    #[must_use]
+    pub fn of_kubernetes(&self) -> Option<&str> {
+        self.of_kubernetes.as_deref()
     }
 
     /// Whether it names groups, and so may reach any.
@@ -119,6 +152,35 @@ impl OtherRights {
         let groups: Vec<&str> = groups.filter(|group| has(account, group)).collect();
         (!groups.is_empty()).then(|| format!("group {}", groups.join(" and ")))
     }
+}
+
+/// Whether Kubernetes itself gives a ClusterRole of this name to everybody.
+#[must_use]
+pub fn is_of_kubernetes(cluster_role: &str) -> bool {
+    OF_KUBERNETES.contains(&cluster_role)
+}
+
+/// Whether rules hold no more than discovery, and questions about oneself: who may change ClusterRoles can add to those of Kubernetes, and
+/// the API server keeps what was added.
+#[must_use]
+pub fn is_ordinary(rules: &[PolicyRule]) -> bool {
+    let all = |had: Option<&Vec<String>>, may: &[&str]| had.into_iter().flatten().all(|it| may.contains(&it.as_str()));
+    rules.iter().all(|rule| {
+        let paths = rule.non_resource_urls.as_deref().unwrap_or_default();
+        let first = |path: &str| path.trim_start_matches('/').split('/').next().map(ToOwned::to_owned);
+        let are_paths = paths
+            .iter()
+            .all(|path| first(path).is_some_and(|it| ORDINARY_PATHS.contains(&it.as_str())));
+        let gives_paths = are_paths && (paths.is_empty() || all(Some(&rule.verbs), &["get"]));
+        let gives_nothing = rule.resources.as_ref().is_none_or(Vec::is_empty);
+        let mut ordinary = ORDINARY.iter();
+        let gives_resources = ordinary.any(|(group, resources, verbs)| {
+            all(rule.api_groups.as_ref(), &[group])
+                && all(rule.resources.as_ref(), resources)
+                && all(Some(&rule.verbs), verbs)
+        });
+        gives_paths && (gives_nothing || gives_resources)
+    })
 }
 
 /// Whether an identity is in a group of ServiceAccounts.
@@ -303,10 +365,49 @@ mod tests {
         let of = |name: &str, given: &str, namespace| {
             OtherRights::of(namespace, name, &role("ClusterRole", given), &everybody)
         };
+        let of_kubernetes = |found: Option<OtherRights>| found.and_then(|it| it.of_kubernetes().map(ToOwned::to_owned));
         for name in OF_KUBERNETES {
-            assert_eq!(of(name, name, None), None);
-            assert!(of(name, "cluster-admin", None).is_some());
-            assert!(of(name, name, Some("payments")).is_some());
+            assert_eq!(of_kubernetes(of(name, name, None)).as_deref(), Some(name));
+            assert_eq!(of_kubernetes(of(name, "cluster-admin", None)), None);
+            assert_eq!(of_kubernetes(of(name, name, Some("payments"))), None);
+        }
+    }
+
+    #[test]
+    fn discovery_and_questions_about_oneself_are_ordinary_and_nothing_more() {
+        let rule = |value: serde_json::Value| -> PolicyRule { serde_json::from_value(value).unwrap() };
+        let paths = |paths: &[&str], verb: &str| rule(serde_json::json!({"nonResourceURLs": paths, "verbs": [verb]}));
+        let on = |group: &str, resource: &str, verb: &str| {
+            rule(serde_json::json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
+        };
+        let ordinary = [
+            paths(
+                &["/api", "/api/*", "/apis/*", "/healthz", "/openapi/*", "/version/"],
+                "get",
+            ),
+            paths(&["/.well-known/openid-configuration/", "/openid/v1/jwks"], "get"),
+            on("authorization.k8s.io", "selfsubjectaccessreviews", "create"),
+            on("authentication.k8s.io", "selfsubjectreviews", "create"),
+            on("certificates.k8s.io", "clustertrustbundles", "watch"),
+        ];
+        assert!(is_ordinary(&ordinary));
+        assert!(is_ordinary(&[]));
+        for more in [
+            paths(&["/metrics"], "get"),
+            paths(&["/*"], "get"),
+            paths(&["*"], "get"),
+            paths(&["/api/*", "/logs/*"], "get"),
+            paths(&["/api/*"], "*"),
+            on("", "secrets", "get"),
+            on("*", "selfsubjectreviews", "create"),
+            on("authentication.k8s.io", "*", "create"),
+            on("authentication.k8s.io", "selfsubjectreviews", "*"),
+            on("authentication.k8s.io", "tokenreviews", "create"),
+            on("certificates.k8s.io", "clustertrustbundles", "update"),
+        ] {
+            let mut rules = ordinary.to_vec();
+            rules.push(more.clone());
+            assert!(!is_ordinary(&rules), "{more:?}");
         }
     }
 

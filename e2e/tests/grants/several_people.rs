@@ -1,4 +1,4 @@
-//! Approvals are of people, not of user names: each line of a policy is met by distinct ones, and one may meet several.
+//! Approvals are of people, not of user names: the lines of a policy are met by different ones, and nobody stands in two.
 
 use std::time::Instant;
 
@@ -86,13 +86,13 @@ async fn two_lines(ns: &str) -> Result<Tenant<'static>> {
     tenant.grant("reader", json!({})).await?;
     let waiting = tenant.wait_reason("reader", "AwaitingApproval").await?;
     let said = text(&condition(&waiting, "Active")["message"]);
-    let asked = "1 approval of payments-leads and 2 approvals of security asked for";
+    let asked = "1 approval of payments-leads and 2 approvals of security (different people) asked for";
     ensure!(said.contains(asked), "{said}");
     Ok(tenant)
 }
 
 #[tokio::test]
-async fn two_people_meet_two_lines_and_one_under_two_names_does_not() -> Result<()> {
+async fn nobody_stands_in_two_lines_or_twice_in_one() -> Result<()> {
     let tenant = two_lines("people-two-lines").await?;
     let names = names_of_dana(&tenant);
     let dana = Approver::new(&tenant, &names[0], &[SECURITY]).await?;
@@ -110,13 +110,18 @@ async fn two_people_meet_two_lines_and_one_under_two_names_does_not() -> Result<
 
     let (third, told) = erin.approves(&tenant).await?;
     ensure!(told["status"] == "True", "{told}");
+    // Of both groups, and yet one person.
+    let reason = counted(&tenant, 3).await?;
+    ensure!(reason == "AwaitingApproval", "{reason}");
+    let frank = Approver::new(&tenant, "frank@corp.example", &[LEADS]).await?;
+    frank.approves(&tenant).await?;
     tenant.wait_reason("reader", "Issued").await?;
     let partner = tenant.partner("reader").await?;
     ensure!(partner.read().await? == 200);
 
     // Dana has said it twice: one of her approvals may go.
     tenant.delete("AccessDecision", &tenant.ns, &first).await?;
-    ensure!(counted(&tenant, 2).await? == "Issued");
+    ensure!(counted(&tenant, 3).await? == "Issued");
     ensure!(partner.read().await? == 200);
     let cause = Instant::now();
     tenant.delete("AccessDecision", &tenant.ns, &second).await?;
@@ -141,8 +146,13 @@ async fn one_name_of_a_person_in_each_group_is_not_two_people() -> Result<()> {
     let admin_dana = Approver::new(&tenant, &names[1], &[SECURITY, LEADS]).await?;
     dana.approves(&tenant).await?;
     admin_dana.approves(&tenant).await?;
-    let reason = counted(&tenant, 2).await?;
-    ensure!(reason == "AwaitingApproval", "one person met both lines: {reason}");
+    let erin = Approver::new(&tenant, "erin@corp.example", &[LEADS]).await?;
+    erin.approves(&tenant).await?;
+    let reason = counted(&tenant, 3).await?;
+    ensure!(
+        reason == "AwaitingApproval",
+        "two people met the lines of three: {reason}"
+    );
     // Without the directory's word they are two names, and two people as far as anybody can tell.
     tenant.delete("AccessOwner", "", &tenant.owner_name("dana")).await?;
     tenant.wait_reason("reader", "Issued").await?;

@@ -160,7 +160,7 @@ pub enum OnOtherRights {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRequirements {
-    /// Each line must be met by approvals of distinct people, 1 to 8 lines; one approval of anybody who may approve when left out.
+    /// Lines, 1 to 8, all to be met by approvals; nobody counts twice, not in two lines either. One approval of anybody who may approve when left out.
     #[serde(default = "one_approval")]
     #[schemars(length(min = 1, max = 8))]
     pub approvals: Vec<ApprovalRequirement>,

@@ -11,6 +11,7 @@ use crate::api::conditions::Reason;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, PartnerIntegration, SubjectKind};
 use crate::controller::mapping;
+use crate::domain::elsewhere::is_of_kubernetes;
 use crate::domain::{conditions, verdict};
 
 /// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
@@ -175,7 +176,8 @@ impl Cache {
         if enrols {
             self.enrolment_changed.notify_one();
         }
-        self.enqueue_where(|grant| enrols || mapping::gives_cluster_role(grant, &name));
+        let is_everybodys = is_of_kubernetes(&name);
+        self.enqueue_where(|grant| enrols || is_everybodys || mapping::gives_cluster_role(grant, &name));
     }
 
     /// After a new listing of `source`: what went while nobody watched is forgotten, and every grant is looked at.

@@ -15,7 +15,7 @@ const MOST_GROUPS: usize = 32;
 /// grants, and isn't told by the fate of one of them.
 pub(super) fn conditions(
     now: Instant,
-    asked_for: &[ApprovalRequirement],
+    asked_for: &[Vec<ApprovalRequirement>],
     decisions: &[&AccessDecision],
     standing: &Standing,
     objections: &BTreeMap<&str, Objection>,
@@ -42,7 +42,7 @@ pub(super) fn conditions(
 
 fn approval(
     now: Instant,
-    asked_for: &[ApprovalRequirement],
+    asked_for: &[Vec<ApprovalRequirement>],
     decision: &AccessDecision,
     standing: &Standing,
     objection: Option<&Objection>,
@@ -78,7 +78,7 @@ fn approval(
 }
 
 /// What to do where an approval counts and is of no group that is asked for: whoever is in many states some of them only.
-fn beside(asked_for: &[ApprovalRequirement], stated: usize) -> String {
+fn beside(asked_for: &[Vec<ApprovalRequirement>], stated: usize) -> String {
     let asked_for = lines::describe(asked_for);
     let remedy = "approve again and name it (kubectl wayleave approve --group)";
     if stated >= MOST_GROUPS {

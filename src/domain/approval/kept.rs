@@ -8,7 +8,7 @@ use crate::api::v1alpha1::CountedApproval;
 use crate::domain::ownership::person;
 
 /// The most approvals that status keeps.
-const MOST_COUNTED: usize = 16;
+pub(super) const MOST_COUNTED: usize = 16;
 
 /// Which approvals cover what the grant's ClusterRoles hold now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

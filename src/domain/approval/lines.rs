@@ -1,64 +1,156 @@
-//! Requirement lines: so many distinct people, of these groups.
+//! Requirement lines: so many people, of these groups. Of one policy's lines nobody stands in two; what several policies ask for may
+//! be said by the same people, since each policy is satisfied by itself.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::v1alpha1::{ApprovalRequirement, CountedApproval, Instant};
-use crate::domain::ownership::{Owners, person};
+use super::kept::MOST_COUNTED;
+use crate::api::v1alpha1::{ApprovalRequirement, CountedApproval, Instant, Principal};
+use crate::domain::ownership::{Owners, Person, person};
 
-/// Until when every line is met, if all are now, where an approval is good until `until`: each by distinct people, though
-/// one person may meet several lines.
+/// What one policy asks for.
+type Lines = Vec<ApprovalRequirement>;
+
+/// The lines of several policies, each policy's by themselves, as few as say the same: lines of the same groups are one with the sum
+/// of their counts, and what is asked for within another policy's lines anyway is left out. Sorted; one approval of anybody where none
+/// asks for any.
 #[must_use]
-pub(super) fn met_until(
-    lines: &[ApprovalRequirement],
-    approvals: &[&CountedApproval],
-    owners: &Owners<'_>,
-    until: impl Fn(&CountedApproval) -> Instant,
-) -> Option<Instant> {
-    lines
-        .iter()
-        .map(|line| line_met_until(line, approvals, owners, &until))
-        .try_fold(None, |earliest: Option<Instant>, met| {
-            let met = met?;
-            Some(Some(earliest.map_or(met, |instant| instant.min(met))))
+pub fn merged<'a>(policies: impl IntoIterator<Item = &'a [ApprovalRequirement]>) -> Vec<Lines> {
+    let all: BTreeSet<BTreeMap<Vec<&Principal>, i32>> = policies
+        .into_iter()
+        .map(|lines| {
+            let mut sums = BTreeMap::new();
+            for line in lines {
+                let groups: BTreeSet<&Principal> = line.groups.iter().collect();
+                let sum = sums.entry(groups.into_iter().collect()).or_insert(0_i32);
+                *sum = sum.saturating_add(line.count.max(1));
+            }
+            sums
         })
-        .flatten()
+        .collect();
+    let lines = all.into_iter().map(|sums| {
+        let line = |(groups, count): (Vec<&Principal>, i32)| ApprovalRequirement {
+            count,
+            groups: groups.into_iter().cloned().collect(),
+        };
+        sums.into_iter().map(line).collect()
+    });
+    let all: Vec<Lines> = lines.filter(|lines: &Lines| !lines.is_empty()).collect();
+    if all.is_empty() {
+        return vec![vec![ApprovalRequirement {
+            count: 1,
+            groups: Vec::new(),
+        }]];
+    }
+    let is_within_another = |index: usize| {
+        let mut others = all.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, other)| is_within(&all[index], other))
+    };
+    // None is within another and that within it: they would be the same, and a set holds each once.
+    let kept = (0..all.len()).filter(|index| !is_within_another(*index));
+    kept.map(|index| all[index].clone()).collect()
 }
 
-/// The line's count-th latest end, one for each person.
-fn line_met_until(
-    line: &ApprovalRequirement,
+/// Whether whoever meets the outer lines meets the inner ones.
+pub(crate) fn is_within(inner: &[ApprovalRequirement], outer: &[ApprovalRequirement]) -> bool {
+    let (inner, outer) = (places(inner), places(outer));
+    are_filled(inner.len(), outer.len(), |wanted, had| {
+        let (wanted, had) = (inner[wanted], outer[had]);
+        // Whoever is of the groups asked for there is of those asked for here.
+        wanted.groups.is_empty()
+            || !had.groups.is_empty() && had.groups.iter().all(|group| wanted.groups.contains(group))
+    })
+}
+
+/// A line for each of the people that it asks for.
+fn places(lines: &[ApprovalRequirement]) -> Vec<&ApprovalRequirement> {
+    // More than status keeps are never found.
+    let count = |line: &ApprovalRequirement| {
+        usize::try_from(line.count.max(1))
+            .unwrap_or(usize::MAX)
+            .min(MOST_COUNTED + 1)
+    };
+    lines
+        .iter()
+        .flat_map(|line| std::iter::repeat_n(line, count(line)))
+        .collect()
+}
+
+/// Whether every place can be filled by a hand of its own: a matching of a bipartite graph, by augmenting paths.
+fn are_filled(places: usize, hands: usize, fits: impl Fn(usize, usize) -> bool) -> bool {
+    fn fill(
+        place: usize,
+        fits: &impl Fn(usize, usize) -> bool,
+        fills: &mut [Option<usize>],
+        seen: &mut [bool],
+    ) -> bool {
+        for hand in 0..fills.len() {
+            if seen[hand] || !fits(place, hand) {
+                continue;
+            }
+            seen[hand] = true;
+            if fills[hand].is_none_or(|held| fill(held, fits, fills, seen)) {
+                fills[hand] = Some(place);
+                return true;
+            }
+        }
+        false
+    }
+    let mut fills = vec![None; hands];
+    places <= hands && (0..places).all(|place| fill(place, &fits, &mut fills, &mut vec![false; hands]))
+}
+
+/// Until when the lines of every policy are met, if all are now, where an approval is good until `until`.
+#[must_use]
+pub(super) fn met_until(
+    policies: &[Lines],
     approvals: &[&CountedApproval],
     owners: &Owners<'_>,
     until: impl Fn(&CountedApproval) -> Instant,
 ) -> Option<Instant> {
-    let mut ends = BTreeMap::new();
-    for approval in approvals.iter().filter(|approval| is_of_a_group(line, approval)) {
-        let until = until(approval);
-        let end = ends.entry(person(&approval.by, owners)).or_insert(until);
-        *end = (*end).max(until);
+    let mut said: Vec<(Instant, Person<'_>, &CountedApproval)> = approvals
+        .iter()
+        .map(|approval| (until(approval), person(&approval.by, owners), *approval))
+        .collect();
+    said.sort_by_key(|(end, ..)| Reverse(*end));
+    let mut ends = policies.iter().map(|lines| lines_met_until(lines, &said));
+    let first = ends.next()??;
+    ends.try_fold(first, |earliest, end| Some(earliest.min(end?)))
+}
+
+/// The latest end that enough of those approvals reach, the last first, which are good until then or longer.
+fn lines_met_until(lines: &[ApprovalRequirement], said: &[(Instant, Person<'_>, &CountedApproval)]) -> Option<Instant> {
+    let places = places(lines);
+    let mut people: BTreeMap<Person<'_>, Vec<&CountedApproval>> = BTreeMap::new();
+    for (index, (end, who, approval)) in said.iter().enumerate() {
+        people.entry(*who).or_default().push(approval);
+        let is_last_of_instant = said.get(index + 1).is_none_or(|(next, ..)| next != end);
+        if !is_last_of_instant {
+            continue;
+        }
+        let hands: Vec<&Vec<&CountedApproval>> = people.values().collect();
+        let fits = |place: usize, hand: usize| hands[hand].iter().any(|it| is_of_a_group(places[place], it));
+        if are_filled(places.len(), hands.len(), fits) {
+            return Some(*end);
+        }
     }
-    let mut ends: Vec<Instant> = ends.into_values().collect();
-    ends.sort_by(|one, other| other.cmp(one));
-    let count = usize::try_from(line.count.max(1)).unwrap_or(usize::MAX);
-    ends.get(count - 1).copied()
+    None
 }
 
 /// Whether an approval can be one of those that any line asks for.
 #[must_use]
-pub(super) fn is_asked_for(lines: &[ApprovalRequirement], approval: &CountedApproval) -> bool {
-    lines.is_empty() || lines.iter().any(|line| is_of_a_group(line, approval))
+pub(super) fn is_asked_for(policies: &[Lines], approval: &CountedApproval) -> bool {
+    policies.is_empty() || policies.iter().flatten().any(|line| is_of_a_group(line, approval))
 }
 
 /// The places of the lines that an approval can be one for; where none is asked for, as of one line for everybody.
 #[must_use]
-pub(super) fn fitting(lines: &[ApprovalRequirement], approval: &CountedApproval) -> Vec<usize> {
-    if lines.is_empty() {
+pub(super) fn fitting(policies: &[Lines], approval: &CountedApproval) -> Vec<usize> {
+    if policies.is_empty() {
         return vec![0];
     }
-    let fitting = lines
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| is_of_a_group(line, approval));
+    let lines = policies.iter().flatten().enumerate();
+    let fitting = lines.filter(|(_, line)| is_of_a_group(line, approval));
     fitting.map(|(place, _)| place).collect()
 }
 
@@ -66,21 +158,159 @@ fn is_of_a_group(line: &ApprovalRequirement, approval: &CountedApproval) -> bool
     line.groups.is_empty() || line.groups.iter().any(|group| approval.groups.contains(&group.0))
 }
 
-/// What is asked for, in words: `2 approvals`, `1 approval of security or platform`.
+/// What is asked for, in words: `2 approvals`, `1 approval of security or platform`, `1 approval of leads and 1 approval of security
+/// (different people)`.
 #[must_use]
-pub(super) fn describe(lines: &[ApprovalRequirement]) -> String {
+pub fn describe(policies: &[Lines]) -> String {
+    let words: Vec<String> = policies.iter().map(|lines| described(lines)).collect();
+    words.join("; and, for another policy, ")
+}
+
+fn described(lines: &[ApprovalRequirement]) -> String {
     let words: Vec<String> = lines
         .iter()
         .map(|line| {
             let plural = if line.count == 1 { "" } else { "s" };
             let groups: Vec<&str> = line.groups.iter().map(AsRef::as_ref).collect();
-            let of = if groups.is_empty() {
-                String::new()
-            } else {
-                format!(" of {}", groups.join(" or "))
-            };
-            format!("{} approval{plural}{of}", line.count)
+            let of = if groups.is_empty() { "" } else { " of " };
+            format!("{} approval{plural}{of}{}", line.count, groups.join(" or "))
         })
         .collect();
-    words.join(" and ")
+    let by = if words.len() > 1 { " (different people)" } else { "" };
+    format!("{}{by}", words.join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::fixtures::at;
+
+    const GROUPS: [&str; 3] = ["leads", "platform", "security"];
+
+    fn groups(bits: u8) -> Vec<&'static str> {
+        let named = GROUPS.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
+        named.map(|(_, name)| *name).collect()
+    }
+
+    fn lines(all: &[(i32, u8)]) -> Lines {
+        let line = |&(count, bits): &(i32, u8)| ApprovalRequirement {
+            count,
+            groups: groups(bits).into_iter().map(Into::into).collect(),
+        };
+        all.iter().map(line).collect()
+    }
+
+    fn approval((who, bits, hour): (u8, u8, u8)) -> CountedApproval {
+        let value = serde_json::json!({
+            "decisionRef": "a", "uid": "a", "by": format!("user-{who}"), "groups": groups(bits), "digest": "", "ownerUIDs": [],
+            "at": "2026-12-01T00:00:00Z", "validUntil": format!("2026-12-02T{hour:02}:00:00Z"),
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn met(policies: &[Lines], said: &[(u8, u8, u8)]) -> Option<Instant> {
+        let approvals: Vec<CountedApproval> = said.iter().copied().map(approval).collect();
+        let approvals: Vec<&CountedApproval> = approvals.iter().collect();
+        met_until(policies, &approvals, &Owners::new(), |it| it.valid_until)
+    }
+
+    fn hour(hour: u8) -> Option<Instant> {
+        Some(at(&format!("2026-12-02T{hour:02}:00:00Z")))
+    }
+
+    #[test]
+    fn who_is_in_both_groups_is_still_one_person() {
+        let two = [lines(&[(1, 0b001), (1, 0b100)])];
+        assert_eq!(met(&two, &[(1, 0b101, 3)]), None);
+        assert_eq!(
+            met(&two, &[(1, 0b001, 3), (1, 0b100, 5)]),
+            None,
+            "nor under two decisions"
+        );
+        assert_eq!(
+            met(&two, &[(1, 0b101, 3), (2, 0b001, 5)]),
+            hour(3),
+            "one for the leads, one for security"
+        );
+        assert_eq!(met(&two, &[(1, 0b101, 3), (2, 0b101, 5), (3, 0b100, 4)]), hour(4));
+        assert_eq!(met(&two, &[(1, 0b101, 3), (2, 0, 5)]), None);
+        assert_eq!(
+            met(&[lines(&[(1, 0b001)]), lines(&[(1, 0b100)])], &[(1, 0b101, 3)]),
+            hour(3),
+            "of two policies"
+        );
+        assert_eq!(
+            met(&[lines(&[(1, 0b001)]), lines(&[(1, 0b100)])], &[(1, 0b001, 3)]),
+            None
+        );
+        assert_eq!(met(&[], &[(1, 0, 3)]), None);
+    }
+
+    #[test]
+    fn what_another_policy_asks_for_anyway_is_left_out_and_said_once() {
+        let merged = |all: &[&[(i32, u8)]]| {
+            let all: Vec<Lines> = all.iter().map(|it| lines(it)).collect();
+            describe(&merged(all.iter().map(Vec::as_slice)))
+        };
+        assert_eq!(merged(&[]), "1 approval");
+        assert_eq!(merged(&[&[]]), "1 approval");
+        assert_eq!(merged(&[&[(1, 0)], &[(2, 0)], &[(2, 0)]]), "2 approvals");
+        assert_eq!(
+            merged(&[&[(1, 0), (1, 0)]]),
+            "2 approvals",
+            "a line said twice asks for two"
+        );
+        assert_eq!(
+            merged(&[&[(1, 0)], &[(1, 0b100)], &[(1, 0b101)]]),
+            "1 approval of security"
+        );
+        assert_eq!(
+            merged(&[&[(2, 0)], &[(1, 0b001), (1, 0b100)]]),
+            "1 approval of leads and 1 approval of security (different people)"
+        );
+        assert_eq!(
+            merged(&[&[(2, 0b011)], &[(3, 0)]]),
+            "3 approvals; and, for another policy, 2 approvals of leads or platform"
+        );
+    }
+
+    /// Whether each place can be given to somebody else, by trying every way.
+    fn is_met_slowly(places: &[&ApprovalRequirement], people: &BTreeMap<u8, Vec<CountedApproval>>) -> bool {
+        let Some((first, rest)) = places.split_first() else {
+            return true;
+        };
+        people.iter().any(|(who, said)| {
+            let mut others = people.clone();
+            others.remove(who);
+            said.iter().any(|it| is_of_a_group(first, it)) && is_met_slowly(rest, &others)
+        })
+    }
+
+    fn any_lines() -> impl Strategy<Value = Vec<(i32, u8)>> {
+        proptest::collection::vec((1..3, 0..8_u8), 1..4)
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_met_as_if_every_way_had_been_tried(
+            policies in proptest::collection::vec(any_lines(), 1..3), said in proptest::collection::vec((0..5_u8, 0..8_u8, 0..4_u8), 0..7),
+        ) {
+            let policies: Vec<Lines> = policies.iter().map(|it| lines(it)).collect();
+            let slowly = (0..4_u8).rev().find(|hour| {
+                policies.iter().all(|lines| {
+                    let mut people: BTreeMap<u8, Vec<CountedApproval>> = BTreeMap::new();
+                    for it in said.iter().filter(|it| it.2 >= *hour) {
+                        people.entry(it.0).or_default().push(approval(*it));
+                    }
+                    is_met_slowly(&places(lines), &people)
+                })
+            });
+            let expected = slowly.and_then(hour);
+            prop_assert_eq!(met(&policies, &said), expected);
+            let merged = merged(policies.iter().map(Vec::as_slice));
+            prop_assert_eq!(met(&merged, &said), expected, "merging says the same");
+        }
+    }
 }

@@ -45,8 +45,8 @@ pub struct Question<'a> {
     pub proofs: Option<&'a Proofs>,
     /// Answers about deciders, by the decision's UID.
     pub confirmations: &'a BTreeMap<String, Confirmation>,
-    /// The lines to be met; empty under self-service.
-    pub lines: &'a [ApprovalRequirement],
+    /// The lines to be met, each policy's by themselves; empty under self-service.
+    pub lines: &'a [Vec<ApprovalRequirement>],
     /// Which approvals cover what ClusterRoles hold now.
     pub covered: &'a Covered,
     /// What was kept from the last time.

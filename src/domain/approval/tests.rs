@@ -25,7 +25,7 @@ struct Case {
     decisions: Vec<AccessDecision>,
     refused: BTreeMap<String, Confirmation>,
     confirm: bool,
-    lines: Vec<ApprovalRequirement>,
+    lines: Vec<Vec<ApprovalRequirement>>,
     previous: AccessGrantStatus,
     replaced: Vec<ReplacedDigest>,
     proofs: Proofs,
@@ -41,10 +41,10 @@ impl Case {
             decisions: vec![approve("one", "dave@corp.example", "2026-12-01T00:00:00Z")],
             refused: BTreeMap::new(),
             confirm: true,
-            lines: vec![ApprovalRequirement {
+            lines: vec![vec![ApprovalRequirement {
                 count: 1,
                 groups: Vec::new(),
-            }],
+            }]],
             previous: AccessGrantStatus::default(),
             replaced: Vec::new(),
             proofs: Proofs::since(at("2020-01-01T00:00:00Z")),
@@ -313,10 +313,10 @@ fn frozen_dates_can_only_be_shortened() {
 #[test]
 fn one_person_is_counted_once_and_groups_are_asked_for() {
     let mut case = Case::sound();
-    case.lines = vec![ApprovalRequirement {
+    case.lines = vec![vec![ApprovalRequirement {
         count: 2,
         groups: vec!["security".into()],
-    }];
+    }]];
     case.owners[2].spec.usernames.push("adm-dave".into());
     case.decisions.push(approve("two", "adm-dave", "2026-12-01T00:00:05Z"));
     for decision in &mut case.decisions {
@@ -497,10 +497,10 @@ fn more_approvals_than_are_kept_are_told_so() {
 #[test]
 fn nobody_pushes_out_who_is_asked_for() {
     let mut case = Case::sound();
-    case.lines = vec![ApprovalRequirement {
+    case.lines = vec![vec![ApprovalRequirement {
         count: 1,
         groups: vec!["security".into()],
-    }];
+    }]];
     case.decisions[0].spec.decided_by_groups = vec!["security".into()];
     for index in 0..32 {
         // One writes many, and many write one each.
@@ -537,8 +537,8 @@ fn a_later_word_for_another_group_or_none_takes_no_earlier_one_away() {
         groups: vec![group.into()],
     };
     for (later, lines) in [
-        ("leads", vec![line("leads"), line("security")]),
-        ("others", vec![line("security")]),
+        ("leads", vec![vec![line("leads")], vec![line("security")]]),
+        ("others", vec![vec![line("security")]]),
     ] {
         let mut case = Case::sound();
         case.lines = lines;

@@ -1,12 +1,12 @@
 //! Limits and requirements: of all policies that apply, the strictest of each. Pure.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::api::v1alpha1::{
-    AccessPolicy, AccessPolicySpec, ApprovalRequirement, CredentialType, DelegatedRequests, HardExpiry, Instant,
-    OnOtherRights, OnRoleGrowth, Period, Principal,
+    AccessPolicy, AccessPolicySpec, CredentialType, DelegatedRequests, HardExpiry, Instant, OnOtherRights,
+    OnRoleGrowth, Period, Principal,
 };
+use crate::domain::approval;
 use crate::domain::permission::{Shown, long_running};
 
 use super::facts::Facts;
@@ -36,7 +36,7 @@ pub(super) fn terms(policies: &[&AccessPolicy], facts: &Facts<'_>) -> Terms {
     let all = |holds: fn(&AccessPolicySpec) -> bool| policies.iter().all(|policy| holds(&policy.spec));
     let least = |pick: fn(&AccessPolicySpec) -> Option<Period>| strictest(policies, pick).map(|(value, _)| value);
     Terms {
-        approvals: approvals(policies),
+        approvals: approval::merged(policies.iter().map(|policy| policy.spec.requires.approvals.as_slice())),
         hard_expiry: if any(|spec| spec.limits.hard_expiry == HardExpiry::Required) {
             HardExpiry::Required
         } else {
@@ -85,39 +85,6 @@ pub(super) fn first_that<'a>(
         .filter(|policy| asks(&policy.spec))
         .map(|policy| name(policy))
         .min()
-}
-
-/// The lines of all policies. Lines of the same groups are one where they come from two policies, the higher count of
-/// the two; a line that one policy repeats stays repeated, and says no more for it: who meets one meets the other.
-fn approvals(policies: &[&AccessPolicy]) -> Vec<ApprovalRequirement> {
-    let mut lines: BTreeMap<Vec<Principal>, Vec<i32>> = BTreeMap::new();
-    for policy in policies {
-        let mut own: BTreeMap<Vec<Principal>, Vec<i32>> = BTreeMap::new();
-        for line in &policy.spec.requires.approvals {
-            let groups: BTreeSet<Principal> = line.groups.iter().cloned().collect();
-            own.entry(groups.into_iter().collect())
-                .or_default()
-                .push(line.count.max(1));
-        }
-        for (groups, mut counts) in own {
-            counts.sort_by_key(|count| Reverse(*count));
-            let held = lines.entry(groups).or_default();
-            held.resize(held.len().max(counts.len()), 0);
-            for (held, count) in held.iter_mut().zip(counts) {
-                *held = count.max(*held);
-            }
-        }
-    }
-    if lines.is_empty() {
-        lines.insert(Vec::new(), vec![1]);
-    }
-    let line = |(groups, counts): (Vec<Principal>, Vec<i32>)| {
-        counts.into_iter().map(move |count| ApprovalRequirement {
-            count,
-            groups: groups.clone(),
-        })
-    };
-    lines.into_iter().flat_map(line).collect()
 }
 
 /// A point asked for by a policy, if by any.

@@ -52,8 +52,8 @@ pub struct Request<'a> {
 /// On which terms a grant is permitted: of all policies that apply, the strictest of each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
-    /// The lines that approvals must meet, each; sorted, never empty. Not asked for under `self_service`.
-    pub approvals: Vec<ApprovalRequirement>,
+    /// The lines that approvals must meet, each policy's by different people; sorted, never empty. Not asked for under `self_service`.
+    pub approvals: Vec<Vec<ApprovalRequirement>>,
     /// Whether a credential must end by itself before the grant does.
     pub hard_expiry: HardExpiry,
     /// What happens when a ClusterRole grows past what was approved.

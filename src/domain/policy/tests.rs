@@ -8,7 +8,10 @@ use super::*;
 #[test]
 fn a_grant_within_a_policy_is_permitted_on_its_terms() {
     let terms = World::new().terms();
-    assert_eq!(terms.approvals, from::<Vec<ApprovalRequirement>>(json!([{"count": 1}])));
+    assert_eq!(
+        terms.approvals,
+        from::<Vec<Vec<ApprovalRequirement>>>(json!([[{"count": 1}]]))
+    );
     assert_eq!(
         (terms.hard_expiry, terms.on_role_growth),
         (HardExpiry::Required, OnRoleGrowth::End)
@@ -363,7 +366,8 @@ fn the_strictest_of_all_policies_that_apply_counts() {
         .terms();
     assert_eq!(
         terms.approvals,
-        from::<Vec<ApprovalRequirement>>(json!([{"count": 2}, {"count": 2, "groups": ["a", "b"]}]))
+        from::<Vec<Vec<ApprovalRequirement>>>(json!([[{"count": 1}, {"count": 2, "groups": ["a", "b"]}]])),
+        "whoever meets these lines meets those of the other policy"
     );
     assert_eq!(
         (terms.hard_expiry, terms.on_role_growth),
@@ -376,7 +380,7 @@ fn the_strictest_of_all_policies_that_apply_counts() {
 }
 
 #[test]
-fn lines_that_one_policy_repeats_stay_and_none_at_all_means_one() {
+fn lines_that_one_policy_repeats_add_up_and_none_at_all_means_one() {
     let lines = |value: Value| {
         let approvals: Vec<ApprovalRequirement> = from(value);
         World::new()
@@ -384,11 +388,12 @@ fn lines_that_one_policy_repeats_stay_and_none_at_all_means_one() {
             .terms()
             .approvals
     };
-    assert_eq!(lines(json!([{"count": 1}, {"count": 1}])).len(), 2);
+    let one_policy = |lines: Value| from::<Vec<Vec<ApprovalRequirement>>>(json!([lines]));
     assert_eq!(
-        lines(json!([])),
-        from::<Vec<ApprovalRequirement>>(json!([{"count": 1}]))
+        lines(json!([{"count": 1}, {"count": 1}])),
+        one_policy(json!([{"count": 2}]))
     );
+    assert_eq!(lines(json!([])), one_policy(json!([{"count": 1}])));
 }
 
 #[test]

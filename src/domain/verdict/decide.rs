@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::growth::Roles;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::{
-    AccessGrantStatus, ApprovalRequirement, HardExpiry, Instant, PartnerIntegration, ReplacedDigest,
-};
+use crate::api::v1alpha1::{AccessGrantStatus, HardExpiry, Instant, PartnerIntegration, ReplacedDigest};
 use crate::domain::approval::{self, Covered, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::{GrantDigest, TARGETS, absent, digest};
@@ -285,10 +283,7 @@ fn weigh(
     status: &AccessGrantStatus,
     covered: &Covered,
 ) -> Standing {
-    let one = [ApprovalRequirement {
-        count: 1,
-        groups: Vec::new(),
-    }];
+    let one = approval::merged([]);
     let lines = match terms {
         Some(terms) if terms.self_service => &[],
         Some(terms) => terms.approvals.as_slice(),

@@ -96,10 +96,10 @@ impl Case {
             decisions: &decisions,
             proofs: Some(&self.proofs),
             confirmations: &confirmations,
-            lines: &[ApprovalRequirement {
+            lines: &[vec![ApprovalRequirement {
                 count: 1,
                 groups: Vec::new(),
-            }],
+            }]],
             covered: &Covered::default(),
             previous: &self.previous,
         })

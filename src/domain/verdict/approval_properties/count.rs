@@ -167,16 +167,28 @@ impl World {
         if is_mild && selecting.iter().all(|it| it.self_service) {
             return found.no.is_none() && !self.ended_without_owner() || !found.counted.is_empty();
         }
-        // "Each line must be met", by distinct people; one person may stand in several lines.
-        let mut lines = selecting.iter().flat_map(|it| &it.lines);
-        lines.all(|&(count, groups)| {
-            let fits = |it: &&Made| {
-                let in_force = found.ends.get(&it.name).is_some_and(|end| last.at < *end);
-                in_force && (groups == 0 || it.groups & groups != 0)
-            };
-            let people: BTreeSet<BTreeSet<User>> =
-                self.made.iter().filter(fits).map(|it| self.person(it.who)).collect();
-            people.len() >= usize::try_from(count).unwrap()
+        // "Each line must be met", and "nor does one person count twice": of one policy's lines nobody stands in two.
+        let in_force = |it: &&Made| found.ends.get(&it.name).is_some_and(|end| last.at < *end);
+        let in_force: Vec<&Made> = self.made.iter().filter(in_force).collect();
+        selecting.iter().all(|policy| {
+            let lines = policy.lines.iter();
+            let places: Vec<u8> = lines
+                .flat_map(|&(count, groups)| (0..count).map(move |_| groups))
+                .collect();
+            self.is_met(&places, &in_force, &BTreeSet::new())
+        })
+    }
+
+    /// Whether each place can be given to somebody else, by trying every way.
+    fn is_met(&self, places: &[u8], said: &[&Made], taken: &BTreeSet<BTreeSet<User>>) -> bool {
+        let Some((groups, rest)) = places.split_first() else {
+            return true;
+        };
+        said.iter().any(|it| {
+            let mut taken = taken.clone();
+            (*groups == 0 || it.groups & groups != 0)
+                && taken.insert(self.person(it.who))
+                && self.is_met(rest, said, &taken)
         })
     }
 }
