@@ -503,6 +503,7 @@ fn judge_anew(view: &View) -> Judged {
         delivery_secrets: &BTreeMap::new(),
         earlier_siblings: 0,
         admission_proved: true,
+        unreadable_policy: None,
         proofs: Some(&PROOFS),
         other_rights: None,
         static_credential: None,

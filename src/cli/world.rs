@@ -301,6 +301,7 @@ impl World {
             earlier_siblings: verdict::earlier_siblings(grant, self.grants.values()),
             // Only the operator knows: its word stands where it has given one.
             admission_proved: active.is_none_or(|it| it.reason != Reason::AdmissionUnproved.as_str()),
+            unreadable_policy: None,
             proofs: Some(&proofs),
             other_rights,
             static_credential: static_credential.as_ref(),

@@ -28,7 +28,9 @@ use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
 use super::{Settings, lock};
 use crate::api::names::ANNOTATION_GRANT;
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, LabelMatch, PartnerIntegration, SubjectKind,
+};
 use crate::domain::elsewhere::OtherRights;
 use crate::domain::ownership::{self, Owners};
 
@@ -110,6 +112,8 @@ pub struct Cache {
     grant_shapes: Mutex<HashMap<Key, GrantShape>>,
     /// What of each integration matters to its grants, as it was last seen.
     integration_shapes: Mutex<HashMap<Key, Shape>>,
+    /// The selector of each AccessPolicy, as it was last read.
+    policy_selectors: Mutex<HashMap<String, LabelMatch>>,
     /// The user names that each AccessOwner lists, as they were last seen; none where it lists none.
     owner_usernames: Mutex<HashMap<String, BTreeSet<String>>>,
     /// UIDs of AccessOwners that were seen deleted.
@@ -179,6 +183,7 @@ impl Cache {
             attempts: Attempts::default(),
             grant_shapes: Mutex::default(),
             integration_shapes: Mutex::default(),
+            policy_selectors: Mutex::default(),
             owner_usernames: Mutex::default(),
             deleted_owners: Mutex::default(),
         };

@@ -54,7 +54,10 @@ async fn look_after(context: &Context, enrolment: &Enrolment) -> apply::Result<(
         }
     } else if enrolment.is_ending {
         let others = cache.enrolments.of(&enrolment.namespace);
-        let is_needed = !others.iter().any(|it| !it.is_ending) && cache.index.is_in_use(&enrolment.namespace);
+        let is_needed = !others
+            .iter()
+            .any(|it| !it.is_ending && cache.is_enrolment(&it.cluster_role))
+            && cache.index.is_in_use(&enrolment.namespace);
         if enrolment.is_held() && !is_needed {
             apply::release(&api, &enrolment.name, version, &enrolment.finalizers).await?;
         }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
+use k8s_openapi::api::rbac::v1::ClusterRole;
+
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, PartnerIntegration, SubjectKind};
 use crate::domain::ownership;
 
@@ -79,6 +81,24 @@ pub(crate) fn touches_namespace(grant: &AccessGrant, namespace: &str) -> bool {
             .any(|entry| entry.namespaces.iter().any(|name| name.0 == namespace))
 }
 
+/// Whether a rule of a grant names an object, whatever its kind.
+pub(crate) fn names_object(grant: &AccessGrant, name: &str) -> bool {
+    let rules = grant.spec.access.iter().filter_map(|entry| entry.rules.as_ref());
+    rules
+        .flatten()
+        .any(|rule| rule.resource_names.iter().any(|named| named.0 == name))
+}
+
+/// Whether a ClusterRole may give Secrets.
+pub(crate) fn speaks_of_secrets(role: &ClusterRole) -> bool {
+    let mut resources = role
+        .rules
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.resources.iter().flatten());
+    resources.any(|resource| resource == "secrets" || resource == "*")
+}
+
 /// Whether a grant gives a ClusterRole.
 pub(crate) fn gives_cluster_role(grant: &AccessGrant, role: &str) -> bool {
     let mut references = grant
@@ -94,8 +114,8 @@ pub(crate) fn is_owned_by(integration: &PartnerIntegration, owner: &str) -> bool
     ownership::names(integration).contains(&owner)
 }
 
-/// Whether one of these users asked for a grant, had a hand in it, or decided on it: who is one person under several names
-/// depends on what an AccessOwner lists.
+/// Whether one of these users asks for a grant or ever did, had a hand in it, or decided on it: who is one person under several
+/// names depends on what an AccessOwner lists.
 pub(crate) fn names_any<'a>(
     users: &BTreeSet<String>,
     grant: &AccessGrant,
@@ -107,7 +127,26 @@ pub(crate) fn names_any<'a>(
     let of_integration = integration.map(|it| it.spec.requested_by.iter().chain(&it.spec.contributors));
     let deciders = decisions.into_iter().filter_map(|it| it.spec.decided_by.as_ref());
     let mut named = of_grant.chain(of_integration.into_iter().flatten()).chain(deciders);
-    named.any(|user| users.contains(&user.0))
+    let mut before = grant.status.iter().flat_map(|status| &status.involved);
+    named.any(|user| users.contains(&user.0)) || before.any(|user| users.contains(user))
+}
+
+/// Adds to user names all those that AccessOwners tie to them, by what each lists, over however many of them.
+pub(crate) fn tied<'a>(
+    mut users: BTreeSet<String>,
+    listed: impl Iterator<Item = &'a BTreeSet<String>> + Clone,
+) -> BTreeSet<String> {
+    loop {
+        let before = users.len();
+        for names in listed.clone() {
+            if !names.is_disjoint(&users) {
+                users.extend(names.iter().cloned());
+            }
+        }
+        if users.len() == before {
+            return users;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +180,7 @@ mod tests {
         let grant = grant();
         assert_eq!(integration_of(&grant), key("acme-billing"));
         assert!(touches_namespace(&grant, "payments") && !touches_namespace(&grant, "other"));
+        assert!(names_object(&grant, "invoice-feed") && !names_object(&grant, "another"));
         assert!(!gives_cluster_role(&grant, "wayleave-read"));
         let (alice, eve) = ("alice", "eve");
         assert!(is_owned_by(&integration(), alice) && !is_owned_by(&integration(), eve));
@@ -178,5 +218,15 @@ mod tests {
             assert!(names(user), "{user}");
         }
         assert!(!names("nobody") && !names_any(&["decides".to_owned()].into(), &grant, None, []));
+        grant.status.get_or_insert_default().involved = vec!["asked".to_owned()];
+        assert!(names_any(&["asked".to_owned()].into(), &grant, None, []));
+    }
+
+    #[test]
+    fn names_are_tied_over_however_many_owners() {
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let listed = [set(&["c", "d"]), set(&["x", "y"]), set(&["b", "c"]), set(&["a", "b"])];
+        assert_eq!(tied(set(&["a"]), listed.iter()), set(&["a", "b", "c", "d"]));
+        assert_eq!(tied(set(&["z"]), listed.iter()), set(&["z"]));
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct World {
     delivery_secrets: BTreeMap<String, BTreeSet<String>>,
     earlier_siblings: usize,
     other_rights: Option<String>,
+    unreadable_policy: Option<String>,
     static_credential: Option<Seen>,
     pub(crate) observed: Observed,
 }
@@ -70,10 +71,13 @@ impl World {
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
             other_rights: other_rights(context, &grant, &reached),
+            unreadable_policy: None,
             static_credential: cache.static_credential(&context.client, &grant),
             observed,
             grant,
         };
+        let labels: Vec<&BTreeMap<String, String>> = world.namespaces.values().map(|it| &it.labels).collect();
+        world.unreadable_policy = cache.unreadable_policy(&world.policies, &labels);
         if world.reaches_secrets() {
             let all = cache.delivery_secrets().into_iter();
             let near = all.filter(|(namespace, _)| reached.contains(namespace));
@@ -135,6 +139,7 @@ impl World {
             decisions: &decisions,
             confirmations: &confirmations,
             policies: &policies,
+            unreadable_policy: self.unreadable_policy.as_deref(),
             namespaces: &self.namespaces,
             absent_key: absent_key.as_deref(),
             cluster_roles: &self.cluster_roles,

@@ -353,7 +353,7 @@ impl Cache {
             Api::all(all()),
             cache(),
             writers.policies,
-            nothing,
+            Cache::note_policy,
             |cache, _, _| cache.enqueue_all(),
         ));
         tasks.spawn(fill(

@@ -86,9 +86,16 @@ pub fn deadline(known: &Known<'_>) -> Instant {
 }
 
 fn is_without_owner(known: &Known<'_>, now: Instant) -> bool {
-    let approvals = known.grant.status.iter().flat_map(|status| &status.approvals);
-    let mut approved_with = approvals.flat_map(|approval| &approval.owner_uids);
-    if approved_with.any(|uid| known.deleted_owners.contains(uid)) {
+    let status = known.grant.status.as_ref();
+    let approvals = status.into_iter().flat_map(|status| &status.approvals);
+    let approved_with = approvals.flat_map(|approval| &approval.owner_uids);
+    // Under self-service nobody approved it.
+    let identity = status.and_then(|status| status.identity.as_ref());
+    let begun_with = identity.into_iter().flat_map(|identity| &identity.owner_uids);
+    if approved_with
+        .chain(begun_with)
+        .any(|uid| known.deleted_owners.contains(uid))
+    {
         return true;
     }
     let Some(integration) = known.integration else {
@@ -112,7 +119,7 @@ fn created(decision: &AccessDecision) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{AccessGrantStatus, AccessOwner, CountedApproval};
+    use crate::api::v1alpha1::{AccessGrantStatus, AccessOwner, CountedApproval, Identity};
     use crate::domain::fixtures::{at, decision, grant, integration, owner};
 
     const MADE: &str = "2026-12-02T00:00:00Z";
@@ -212,6 +219,37 @@ mod tests {
         };
         assert_eq!(ask(own, "2027-01-10T00:00:00Z"), Some(Reason::ApprovalEnded));
         assert_eq!(ask(own, NOW), None);
+    }
+
+    #[test]
+    fn an_owner_with_whom_it_began_ends_it_where_nobody_approved() {
+        let mut grant = grant();
+        grant.status = Some(AccessGrantStatus {
+            identity: Some(Identity {
+                namespace: "wayleave-identities".to_owned(),
+                service_account: "wlg-0-1".to_owned(),
+                activation: 1,
+                digest: String::new(),
+                owner_uids: vec!["uid-of-bob".to_owned()],
+                claimed_at: at(MADE),
+                activated_at: Some(at(MADE)),
+            }),
+            ..AccessGrantStatus::default()
+        });
+        let (integration, alice) = (integration(), owner("alice"));
+        let ask = |deleted: &[&str]| {
+            let known = Known {
+                grant: &grant,
+                integration: Some(&integration),
+                decisions: &[],
+                owners: &[("alice", &alice)].into(),
+                deleted_owners: &deleted.iter().map(|uid| (*uid).to_owned()).collect(),
+                uninstalling: false,
+            };
+            must_close(&known, None, at(NOW))
+        };
+        assert_eq!(ask(&["uid-of-bob"]), Some(Reason::OwnerRemoved));
+        assert_eq!(ask(&["uid-of-another"]), None, "that bob is not there proves nothing");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Facts<'a> {
     pub confirmations: &'a BTreeMap<String, Confirmation>,
     /// Every AccessPolicy that can be read.
     pub policies: &'a [&'a AccessPolicy],
+    /// An AccessPolicy that can't be read and is, or may be, for this grant: it may be stricter than those that can.
+    pub unreadable_policy: Option<&'a str>,
     /// Every namespace that the grant lies in or reaches, where it exists.
     pub namespaces: &'a BTreeMap<String, Namespace>,
     /// What namespaces that don't exist are hidden by in the digest, see [`absent`](crate::domain::digest::absent); none where

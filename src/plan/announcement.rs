@@ -196,6 +196,7 @@ mod tests {
                 service_account: "wlg-x".to_owned(),
                 activation,
                 digest: String::new(),
+                owner_uids: Vec::new(),
                 claimed_at: at(NOW),
                 activated_at: Some(at(NOW)),
             });

@@ -33,9 +33,11 @@ pub fn plan(integration: &PartnerIntegration, owners: &Owners<'_>, grants: &[&Ac
     let departed_owners = ownership::departed(integration, owners, &before.departed_owners, now);
     let missing = ownership::missing(integration, owners, &departed_owners, now);
     let leaving = owners::leaving(integration, owners, &departed_owners, now);
-    let mut desired = desired(integration, &missing, now);
+    let one_person = ownership::one_person(integration, owners);
+    let mut desired = desired(integration, &missing, one_person.as_deref(), now);
     desired.push(review.condition);
-    desired.push(owners::stay(integration, &missing, &leaving));
+    let wrong: Vec<String> = missing.into_iter().chain(one_person).collect();
+    desired.push(owners::stay(integration, &wrong, &leaving));
     let status = PartnerIntegrationStatus {
         observed_generation: generation,
         conditions: conditions::merge(&before.conditions, desired, generation, now),
@@ -94,7 +96,12 @@ fn count(own: &[&AccessGrant]) -> GrantCount {
 }
 
 /// The first reason that applies is the primary one; all are in the message.
-fn desired(integration: &PartnerIntegration, missing: &[String], now: Instant) -> Vec<Desired> {
+fn desired(
+    integration: &PartnerIntegration,
+    missing: &[String],
+    one_person: Option<&str>,
+    now: Instant,
+) -> Vec<Desired> {
     let agreement = &integration.spec.agreement;
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
     if integration.metadata.deletion_timestamp.is_some() {
@@ -106,6 +113,10 @@ fn desired(integration: &PartnerIntegration, missing: &[String], now: Instant) -
             "{}: its grants have no accountable owner and end; name active AccessOwners in spec.owners, and have the grants approved again",
             missing.join(" and ")
         );
+        found.push(("False", Reason::OwnerRemoved.as_str(), message));
+    }
+    if let Some(words) = one_person {
+        let message = format!("{words}; no grant is active until then");
         found.push(("False", Reason::OwnerRemoved.as_str(), message));
     }
     if let Some(end) = agreement.ends_at.filter(|end| now >= *end) {
@@ -217,6 +228,22 @@ mod tests {
         };
         assert_eq!(ready(&mended), ("True", "InForce"));
         assert!(conditions::find(&mended.status.conditions, types::STALLED).is_none());
+    }
+
+    #[test]
+    fn owners_who_are_one_person_are_told_as_such() {
+        let mut owners = both();
+        let shared = owners[0].spec.usernames.clone();
+        owners[1].spec.usernames.extend(shared);
+        let found = planned(&integration(), &owners, &[], NOW);
+        assert_eq!(ready(&found), ("False", "OwnerRemoved"));
+        assert!(
+            message(&found).contains("alice and bob are one person") && message(&found).contains("no grant is active"),
+            "{}",
+            message(&found)
+        );
+        let stay = conditions::find(&found.status.conditions, types::OWNERS_STAY).unwrap();
+        assert_eq!((stay.status.as_str(), stay.reason.as_str()), ("False", "OwnerRemoved"));
     }
 
     #[test]

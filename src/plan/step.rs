@@ -7,7 +7,7 @@ use crate::api::v1alpha1::{AccessGrantStatus, ChildKind, CredentialStatus, Ident
 use crate::domain::conditions::{self, Desired};
 use crate::domain::digest::CREDENTIAL;
 use crate::domain::verdict::{Access, Facts, Verdict};
-use crate::domain::{lifetime, names};
+use crate::domain::{lifetime, names, ownership};
 
 /// The next step towards what the verdict says, from what is there. The order of children doesn't matter.
 #[must_use]
@@ -131,6 +131,11 @@ impl Planner<'_> {
             service_account,
             activation,
             digest: status.digest.clone().unwrap_or_default(),
+            owner_uids: self
+                .facts
+                .integration
+                .map(|it| ownership::uids(it, self.facts.owners))
+                .unwrap_or_default(),
             claimed_at: self.facts.now,
             activated_at: None,
         });
@@ -165,6 +170,8 @@ impl Planner<'_> {
         {
             credential.rotates_at = lifetime::rotates_at(issued, expires, until);
             credential.hard_expiry |= lifetime::is_hard(expires, until);
+            // Too late for another token: what is said of this one is to be true.
+            credential.hard_expiry &= lifetime::is_hard(expires, until) || lifetime::may_issue(self.facts.now, until);
         }
         let Some(credential) = status.credential.clone() else {
             return self.end_activation(status, "the credential is not on record", false);
@@ -208,7 +215,10 @@ impl Planner<'_> {
         at_once: bool,
     ) -> Plan {
         let lifetime = self.facts.grant.token().lifetime.as_seconds();
-        let Some(token) = lifetime::ask(self.facts.now, until, lifetime, hard_expiry) else {
+        let ask = |hard_expiry| lifetime::ask(self.facts.now, until, lifetime, hard_expiry);
+        // Where the end came nearer than the shortest token, that is still better than the longer one that is there.
+        let softer = || ask(false).filter(|_| outlives(&credential, until));
+        let Some(token) = ask(hard_expiry).or_else(softer) else {
             return self.done(Step::Rest, status, Reason::Issued, &self.verdict.message);
         };
         let now = self.facts.now;
@@ -252,10 +262,7 @@ impl Planner<'_> {
         let asked =
             self.observed.rotate_requested.is_some() && self.observed.rotate_requested != status.last_handled_rotate_at;
         let respecified = Some(&credential.spec_hash) != status.digest_sections.get(CREDENTIAL);
-        let outlives = credential.hard_expiry
-            && credential
-                .expires_at
-                .is_none_or(|expires| !lifetime::is_hard(expires, until));
+        let outlives = credential.hard_expiry && outlives(credential, until);
         let tampered = self
             .tampered_until_replaced(credential)
             .is_some_and(|due| due <= self.facts.now);
@@ -451,6 +458,12 @@ impl Planner<'_> {
         children.sort();
         children
     }
+}
+
+/// Whether a token works on after the end of access, or may.
+fn outlives(credential: &CredentialStatus, until: Instant) -> bool {
+    let expires = credential.expires_at;
+    expires.is_none_or(|expires| !lifetime::is_hard(expires, until))
 }
 
 fn forget_access(status: &mut AccessGrantStatus) {

@@ -120,6 +120,7 @@ impl World {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: self.proved,
+            unreadable_policy: None,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: None,
             static_credential: self.seen.as_ref(),
@@ -417,6 +418,35 @@ fn a_rotation_in_time_keeps_the_old_token_for_its_overlap() {
         .retire_at;
     world.settle();
     assert_eq!(world.of_kind(ChildKind::Anchor), 1);
+}
+
+#[test]
+fn an_end_that_comes_nearer_than_the_shortest_token_still_shortens_the_one_that_is_there() {
+    for required in [true, false] {
+        let mut world = World::new();
+        if !required {
+            world.policies[0].spec.limits.hard_expiry = HardExpiry::Preferred;
+        }
+        world.settle();
+        let credential = |world: &World| world.grant.status.clone().unwrap().credential.unwrap();
+        let first = credential(&world);
+        assert!(first.hard_expiry);
+        world.decisions[0].spec.valid_until = Some(world.now.plus(400));
+        world.settle();
+        let second = credential(&world);
+        assert_eq!(second.generation, first.generation + 1);
+        assert!(!second.hard_expiry, "as it is");
+        assert_eq!(second.expires_at, Some(world.now.plus(600)));
+        world.settle();
+        assert_eq!(credential(&world).generation, second.generation, "once");
+        // In the last minute nothing can be had any more, and nothing else is said.
+        let mut late = World::new();
+        late.settle();
+        late.decisions[0].spec.valid_until = Some(late.now.plus(50));
+        late.settle();
+        let last = credential(&late);
+        assert_eq!((last.generation, last.hard_expiry), (1, false));
+    }
 }
 
 #[test]

@@ -98,21 +98,31 @@ async fn a_static_credential_is_refused_until_policies_permit_it_and_each_contro
     ensure!(partner.read().await? == 403, "approved, and not permitted");
     permit(&tenant, json!({"duration": "90d"})).await?;
     let mended = json!({"spec": {"allowedSources": ["203.0.113.0/24"], "review": {"interval": "30d"}}});
-    tenant.patch("PartnerIntegration", "acme", mended).await?;
+    tenant
+        .patch_as(&tenant.carol, "PartnerIntegration", &tenant.ns, "acme", mended)
+        .await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
     // Found, and told, before anything is granted.
     let found = ["ServiceAccount static-refused/legacy", "reader-2"];
     says(&tenant, "StaticCredential", &found).await?;
     tenant
-        .patch(
+        .patch_as(
+            &tenant.carol,
             "AccessGrant",
+            &tenant.ns,
             READER,
             json!({"spec": {"credential": {"static": {"replacement": null}}}}),
         )
         .await?;
     refused(&["spec.credential.static.replacement: missing"]).await?;
     tenant
-        .patch("AccessGrant", READER, json!({"spec": by_legacy()}))
+        .patch_as(
+            &tenant.carol,
+            "AccessGrant",
+            &tenant.ns,
+            READER,
+            json!({"spec": by_legacy()}),
+        )
         .await?;
     // What stood there before counts as approved anew only after it was replaced.
     next_second().await;
@@ -330,7 +340,9 @@ async fn a_static_credential_gives_way_to_a_token_that_was_approved_ahead() -> R
     let issued = tenant.wait_reason(READER, "Issued").await?;
     ensure!(partner.read().await? == 200);
     let token = json!({"spec": {"credential": {"type": "Token", "static": null, "token": {"lifetime": "1h"}}}});
-    tenant.patch("AccessGrant", READER, token).await?;
+    tenant
+        .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, token)
+        .await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
     ensure!(
         partner.read().await? == 403,
@@ -346,7 +358,7 @@ async fn a_static_credential_gives_way_to_a_token_that_was_approved_ahead() -> R
     );
     let made = tenant.children(&text(&issued["metadata"]["uid"])).await?;
     ensure!(made.len() == 5, "{made:?}");
-    tenant.patch("AccessGrant", READER, json!({"spec": {"credential": {"type": "Static", "token": null, "static": by_legacy()["credential"]["static"]}}})).await?;
+    tenant.patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, json!({"spec": {"credential": {"type": "Static", "token": null, "static": by_legacy()["credential"]["static"]}}})).await?;
     tenant.wait_reason(READER, "AwaitingApproval").await?;
     next_second().await;
     tenant.approve(READER, json!({})).await?;

@@ -600,6 +600,13 @@ fn refusals() -> Vec<Refusal> {
 fn of_meaning() -> Vec<Refusal> {
     let mut all = vec![
         (
+            "AccessPolicy/baseline",
+            "/spec/requires/approvals",
+            json!([{"count": 8, "groups": ["security"]}, {"count": 8, "groups": ["leads"]}, {"count": 1}]),
+            "spec.requires.approvals",
+            "must ask for at most 16 people in all",
+        ),
+        (
             "AccessDecision/deny",
             "/spec/validUntil",
             json!("2030-01-01T00:00:00Z"),

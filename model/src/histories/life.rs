@@ -464,6 +464,7 @@ impl Life {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: 0,
             admission_proved: self.proved,
+            unreadable_policy: None,
             proofs: Some(&PROOFS),
             other_rights: None,
             static_credential: None,

@@ -36,8 +36,8 @@ pub struct AccessOwnerSpec {
     /// Whether the owner can be accountable. False is owner removal: all access that rests on the owner ends. It is for good: somebody who returns is a new object.
     #[x_kube(validation = Rule::new("oldSelf || !self").message("active can't go from false back to true: create another AccessOwner"))]
     pub active: bool,
-    /// When this person leaves: from then on as if active were false. It may be moved or taken back before; what has passed is
-    /// for good, and somebody who returns is a new object.
+    /// When this person leaves: from then on as if active were false. It may be moved or taken back before; what was seen
+    /// to pass is for good, and somebody who returns is a new object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Instant>,
 }

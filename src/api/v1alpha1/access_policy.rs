@@ -160,9 +160,10 @@ pub enum OnOtherRights {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRequirements {
-    /// Lines, 1 to 8, all to be met by approvals; nobody counts twice, not in two lines either. One approval of anybody who may approve when left out.
+    /// Lines, 1 to 8, all to be met by approvals, of at most 16 people in all; nobody counts twice, not in two lines either. One approval of anybody who may approve when left out.
     #[serde(default = "one_approval")]
     #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = Rule::new("self.map(line, line.count).sum() <= 16").message("the lines of approvals must ask for at most 16 people in all: nobody counts in two of them"))]
     pub approvals: Vec<ApprovalRequirement>,
     /// Whether approvals count of what a GitOps writer says somebody else requested: Forbid (when left out) or Allow.
     #[serde(default)]

@@ -56,6 +56,10 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub approvals: Vec<CountedApproval>,
+    /// Approvals of the current digest from before this instant, and of it, count only as they are kept above: one that stopped to count is
+    /// forgotten for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals_forgotten: Option<Instant>,
     /// The latest Deny; only approvals made after it count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied_at: Option<Instant>,
@@ -264,6 +268,10 @@ pub struct Identity {
     /// What was approved when it was activated.
     #[schemars(length(max = 71))]
     pub digest: String,
+    /// The AccessOwners of that day, by UID: with one of them it ends.
+    #[serde(default, rename = "ownerUIDs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), inner(length(max = 64)))]
+    pub owner_uids: Vec<String>,
     /// When the activation was claimed.
     pub claimed_at: Instant,
     /// When everything of it was in place; absent while it is being made.

@@ -1,6 +1,7 @@
 //! What each kind of change does to the cache, and whom it tells.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::ResourceExt as _;
@@ -9,10 +10,10 @@ use kube::runtime::reflector::ObjectRef;
 use super::{Cache, GrantShape, Guarded, Shape, key_of, lock};
 use crate::api::conditions::Reason;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, PartnerIntegration, SubjectKind};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 use crate::controller::mapping;
 use crate::domain::elsewhere::is_of_kubernetes;
-use crate::domain::{conditions, verdict};
+use crate::domain::{conditions, ownership, verdict};
 
 /// What each kind of change does. `note` keeps the references, for listed objects too; `touch` tells of a single change.
 impl Cache {
@@ -39,11 +40,16 @@ impl Cache {
             } else {
                 let _ = self.senders.closing.unbounded_send(key_of(object));
             }
-            if let Ok(grant) = &object.0
-                && before.is_some_and(|before| before.is_active)
-                && !now.is_active
-            {
-                self.enqueue_waiting_for(grant);
+            let was_active = before.as_ref().is_some_and(|before| before.is_active);
+            if let Ok(grant) = &object.0 {
+                if was_active && !now.is_active {
+                    self.enqueue_waiting_for(grant);
+                } else if !was_active && now.is_active {
+                    self.enqueue_behind(grant);
+                }
+                if before.is_none_or(|before| before.is_another(&now)) {
+                    self.enqueue_readers_of(grant);
+                }
             }
             return;
         }
@@ -90,6 +96,35 @@ impl Cache {
         });
     }
 
+    /// The active grants of the same integration that come after one that became active: with it they may be too many.
+    fn enqueue_behind(&self, active: &AccessGrant) {
+        let is_behind = |grant: &AccessGrant| verdict::is_active(grant) && verdict::rank(active) < verdict::rank(grant);
+        for sibling in self.grants_of(&mapping::integration_of(active)) {
+            if sibling.0.as_ref().is_ok_and(is_behind) {
+                self.enqueue_key(&key_of(sibling.as_ref()));
+            }
+        }
+    }
+
+    /// The grants that may read a Secret of the name in which this one is to deliver its credential: they may do so no longer.
+    fn enqueue_readers_of(&self, delivering: &AccessGrant) {
+        let (namespace, secret) = (delivering.namespace().unwrap_or_default(), delivering.secret_name());
+        let by_role = |name: &str| {
+            let role = self.cluster_roles.get(&ObjectRef::new(name));
+            role.is_some_and(|role| mapping::speaks_of_secrets(&role))
+        };
+        self.enqueue_where(|grant| {
+            let mut roles = grant
+                .spec
+                .access
+                .iter()
+                .filter_map(|entry| entry.cluster_role_ref.as_ref());
+            mapping::touches_namespace(grant, &namespace)
+                && grant.metadata.uid != delivering.metadata.uid
+                && (mapping::names_object(grant, &secret) || roles.any(|role| by_role(&role.name.0)))
+        });
+    }
+
     pub(crate) fn note_decision(&self, object: &Guarded<AccessDecision>, is_there: bool) {
         let target = object.0.as_ref().ok().filter(|_| is_there).map(mapping::subject_of);
         lock(&self.referrers).decisions.put(key_of(object), target);
@@ -123,6 +158,31 @@ impl Cache {
         }
     }
 
+    /// What a policy selects is remembered past the day on which it can't be read.
+    pub(crate) fn note_policy(&self, policy: &Guarded<AccessPolicy>, is_there: bool) {
+        let mut selectors = lock(&self.policy_selectors);
+        if !is_there {
+            selectors.remove(&policy.name_any());
+        } else if let Ok(policy) = &policy.0 {
+            selectors.insert(policy.name_any(), policy.spec.namespace_selector.clone());
+        }
+    }
+
+    /// The first policy by name that can't be read and selected one of these namespaces while it could; or nobody knows what it selects.
+    pub(crate) fn unreadable_policy(
+        &self,
+        policies: &[Arc<Guarded<AccessPolicy>>],
+        labels: &[&BTreeMap<String, String>],
+    ) -> Option<String> {
+        let unreadable = policies.iter().filter(|policy| policy.0.is_err());
+        let selectors = lock(&self.policy_selectors);
+        let may_select = |name: &String| {
+            let selector = selectors.get(name);
+            selector.is_none_or(|selector| labels.iter().any(|it| selector.matches(it)))
+        };
+        unreadable.map(|policy| policy.name_any()).filter(may_select).min()
+    }
+
     /// An approval counts as its person's, and who that is may change with the names that any AccessOwner lists.
     pub(crate) fn note_owner(&self, owner: &Guarded<AccessOwner>, is_there: bool) {
         let readable = owner.0.as_ref().ok().filter(|_| is_there);
@@ -134,21 +194,27 @@ impl Cache {
         } else {
             known.insert(owner.name_any(), listed.clone())
         };
-        drop(known);
         let mut users = before.unwrap_or_default();
-        if users != listed {
-            users.extend(listed);
-            self.enqueue_naming(&users);
+        if users == listed {
+            return;
         }
+        users.extend(listed);
+        let users = mapping::tied(users, known.values());
+        let of_these = known.iter().filter(|(_, names)| !names.is_disjoint(&users));
+        let owners: BTreeSet<String> = of_these.map(|(owner, _)| owner.clone()).collect();
+        drop(known);
+        self.enqueue_naming(&users, &owners);
     }
 
-    fn enqueue_naming(&self, users: &BTreeSet<String>) {
+    /// Looks at the grants that name these people, by user name or as accountable for them.
+    fn enqueue_naming(&self, users: &BTreeSet<String>, owners: &BTreeSet<String>) {
         self.enqueue_where(|grant| {
             let integration = self.integration_of(grant);
             let integration = integration.as_ref().and_then(|it| it.0.as_ref().ok());
             let decisions = self.decisions_about(grant);
             let decisions = decisions.iter().filter_map(|it| it.0.as_ref().ok());
-            mapping::names_any(users, grant, integration, decisions)
+            let answer_for = |it: &PartnerIntegration| ownership::names(it).iter().any(|owner| owners.contains(*owner));
+            integration.is_some_and(answer_for) || mapping::names_any(users, grant, integration, decisions)
         });
     }
 

@@ -31,26 +31,32 @@ impl Covered {
     }
 }
 
-/// Keeps as many approvals as status holds: first the latest of each person for each line, so that nobody pushes them out, and
-/// with them the dates that were frozen; nor does somebody take away by a later word what he said for another group.
+/// Keeps as many approvals as status holds: first those by which lines are met, then the latest of each person for each line, so that
+/// nobody pushes them out, and with them the dates that were frozen; nor does somebody take away by a later word what he said for another
+/// group.
 pub(super) fn keep_most(question: &Question<'_>, counted: &mut Vec<CountedApproval>) {
     if counted.len() <= MOST_COUNTED {
         return;
     }
+    let all: Vec<&CountedApproval> = counted.iter().collect();
+    let covering: Vec<&CountedApproval> = all.iter().copied().filter(|it| question.covered.by(it)).collect();
+    let mut used = lines::used(question.lines, &covering, question.owners);
+    used.extend(lines::used(question.lines, &all, question.owners));
     let mut seen = BTreeSet::new();
-    let mut ranked: Vec<(bool, usize)> = (0..counted.len())
+    let mut ranked: Vec<(bool, bool, usize)> = (0..counted.len())
         .rev()
         .map(|index| {
             let approval = &counted[index];
             let person = person(&approval.by, question.owners);
             let first_for = lines::fitting(question.lines, approval).into_iter();
             // Counted, not sought: each is to be noted.
-            (first_for.filter(|line| seen.insert((*line, person))).count() > 0, index)
+            let is_first = first_for.filter(|line| seen.insert((*line, person))).count() > 0;
+            (used.contains(&approval.uid), is_first, index)
         })
         .collect();
     // Stable: within each part the latest come first.
-    ranked.sort_by_key(|(is_wanted, _)| !is_wanted);
-    let kept: BTreeSet<usize> = ranked.into_iter().take(MOST_COUNTED).map(|(_, index)| index).collect();
+    ranked.sort_by_key(|(is_used, is_first, _)| (!is_used, !is_first));
+    let kept: BTreeSet<usize> = ranked.into_iter().take(MOST_COUNTED).map(|(.., index)| index).collect();
     let mut index = 0;
     counted.retain(|_| {
         index += 1;

@@ -54,12 +54,13 @@ pub fn merged<'a>(policies: impl IntoIterator<Item = &'a [ApprovalRequirement]>)
 /// Whether whoever meets the outer lines meets the inner ones.
 pub(crate) fn is_within(inner: &[ApprovalRequirement], outer: &[ApprovalRequirement]) -> bool {
     let (inner, outer) = (places(inner), places(outer));
-    are_filled(inner.len(), outer.len(), |wanted, had| {
+    let fits = |wanted: usize, had: usize| {
         let (wanted, had) = (inner[wanted], outer[had]);
         // Whoever is of the groups asked for there is of those asked for here.
         wanted.groups.is_empty()
             || !had.groups.is_empty() && had.groups.iter().all(|group| wanted.groups.contains(group))
-    })
+    };
+    filled(inner.len(), outer.len(), fits).is_some()
 }
 
 /// A line for each of the people that it asks for.
@@ -76,8 +77,9 @@ fn places(lines: &[ApprovalRequirement]) -> Vec<&ApprovalRequirement> {
         .collect()
 }
 
-/// Whether every place can be filled by a hand of its own: a matching of a bipartite graph, by augmenting paths.
-fn are_filled(places: usize, hands: usize, fits: impl Fn(usize, usize) -> bool) -> bool {
+/// Which place each hand fills where every place can be filled by a hand of its own: a matching of a bipartite graph, by augmenting
+/// paths.
+fn filled(places: usize, hands: usize, fits: impl Fn(usize, usize) -> bool) -> Option<Vec<Option<usize>>> {
     fn fill(
         place: usize,
         fits: &impl Fn(usize, usize) -> bool,
@@ -97,7 +99,31 @@ fn are_filled(places: usize, hands: usize, fits: impl Fn(usize, usize) -> bool) 
         false
     }
     let mut fills = vec![None; hands];
-    places <= hands && (0..places).all(|place| fill(place, &fits, &mut fills, &mut vec![false; hands]))
+    let all = places <= hands && (0..places).all(|place| fill(place, &fits, &mut fills, &mut vec![false; hands]));
+    all.then_some(fills)
+}
+
+/// An approval, whose it is, and until when it is good.
+struct Said<'a> {
+    end: Instant,
+    who: Person<'a>,
+    approval: &'a CountedApproval,
+}
+
+/// The last end first.
+fn said<'a>(
+    approvals: &[&'a CountedApproval],
+    owners: &Owners<'a>,
+    until: impl Fn(&CountedApproval) -> Instant,
+) -> Vec<Said<'a>> {
+    let of = |approval: &&'a CountedApproval| Said {
+        end: until(approval),
+        who: person(&approval.by, owners),
+        approval,
+    };
+    let mut all: Vec<Said<'a>> = approvals.iter().map(of).collect();
+    all.sort_by_key(|it| Reverse(it.end));
+    all
 }
 
 /// Until when the lines of every policy are met, if all are now, where an approval is good until `until`.
@@ -108,30 +134,36 @@ pub(super) fn met_until(
     owners: &Owners<'_>,
     until: impl Fn(&CountedApproval) -> Instant,
 ) -> Option<Instant> {
-    let mut said: Vec<(Instant, Person<'_>, &CountedApproval)> = approvals
-        .iter()
-        .map(|approval| (until(approval), person(&approval.by, owners), *approval))
-        .collect();
-    said.sort_by_key(|(end, ..)| Reverse(*end));
-    let mut ends = policies.iter().map(|lines| lines_met_until(lines, &said));
+    let said = said(approvals, owners, until);
+    let mut ends = policies.iter().map(|lines| Some(met(lines, &said)?.0));
     let first = ends.next()??;
     ends.try_fold(first, |earliest, end| Some(earliest.min(end?)))
 }
 
-/// The latest end that enough of those approvals reach, the last first, which are good until then or longer.
-fn lines_met_until(lines: &[ApprovalRequirement], said: &[(Instant, Person<'_>, &CountedApproval)]) -> Option<Instant> {
+/// The UIDs of approvals by which each policy's lines are met for the longest, as far as they are.
+#[must_use]
+pub(super) fn used(policies: &[Lines], approvals: &[&CountedApproval], owners: &Owners<'_>) -> BTreeSet<String> {
+    let said = said(approvals, owners, |approval| approval.valid_until);
+    let used = policies.iter().filter_map(|lines| Some(met(lines, &said)?.1));
+    used.flatten().map(|approval| approval.uid.clone()).collect()
+}
+
+/// The latest end that enough of those approvals reach, which are good until then or longer, and who they are then.
+fn met<'a>(lines: &[ApprovalRequirement], said: &[Said<'a>]) -> Option<(Instant, Vec<&'a CountedApproval>)> {
     let places = places(lines);
-    let mut people: BTreeMap<Person<'_>, Vec<&CountedApproval>> = BTreeMap::new();
-    for (index, (end, who, approval)) in said.iter().enumerate() {
-        people.entry(*who).or_default().push(approval);
-        let is_last_of_instant = said.get(index + 1).is_none_or(|(next, ..)| next != end);
+    let mut people: BTreeMap<Person<'_>, Vec<&'a CountedApproval>> = BTreeMap::new();
+    for (index, it) in said.iter().enumerate() {
+        people.entry(it.who).or_default().push(it.approval);
+        let is_last_of_instant = said.get(index + 1).is_none_or(|next| next.end != it.end);
         if !is_last_of_instant {
             continue;
         }
         let hands: Vec<&Vec<&CountedApproval>> = people.values().collect();
-        let fits = |place: usize, hand: usize| hands[hand].iter().any(|it| is_of_a_group(places[place], it));
-        if are_filled(places.len(), hands.len(), fits) {
-            return Some(*end);
+        let fitting = |place: usize, hand: usize| hands[hand].iter().find(|it| is_of_a_group(places[place], it));
+        if let Some(fills) = filled(places.len(), hands.len(), |place, hand| fitting(place, hand).is_some()) {
+            let used = fills.iter().enumerate();
+            let used = used.filter_map(|(hand, place)| fitting((*place)?, hand).copied());
+            return Some((it.end, used.collect()));
         }
     }
     None

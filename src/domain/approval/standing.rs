@@ -264,6 +264,7 @@ fn weigh(
     let approved = spec.digest.as_ref().map_or("", |digest| digest.0.as_str());
     let objection = digest_objection(question, approved, at)
         .or_else(|| void_objection(at, void_until))
+        .or_else(|| anew_objection(question, at))
         .or_else(|| decider_objection(question, decision, involved));
     if let Some(objection) = objection {
         return Weight::DoesNotCount(objection);
@@ -302,6 +303,13 @@ fn weigh(
             unrenewed: None,
             ..frozen.clone()
         }));
+    }
+    // Its dates, and what it covers, were frozen once and are gone: they must not be those of a later day.
+    if question.previous.approvals_forgotten.is_some_and(|until| at <= until) {
+        return no(
+            words::VOIDED,
+            "it counted once, or one as old did, and then did not: approve again".to_owned(),
+        );
     }
     let Some(proofs) = question.proofs else {
         return Weight::Unconfirmed;
@@ -382,6 +390,14 @@ pub(super) fn void_objection(at: Instant, void_until: Option<Instant>) -> Option
     void_until
         .is_some_and(|void| at <= void)
         .then(|| Objection::new(words::VOIDED, words))
+}
+
+/// An integration that was deleted and made again is another one: who asks for it now was not known to whoever approved.
+fn anew_objection(question: &Question<'_>, at: Instant) -> Option<Objection> {
+    let made = question.integration.metadata.creation_timestamp.as_ref()?;
+    let name = &question.grant.spec.integration_ref.name;
+    let words = || format!("it was made before PartnerIntegration {name} was there: approve again");
+    (at < Instant::new(made.0)).then(|| Objection::new(words::VOIDED, words()))
 }
 
 /// Why this decider's yes never counts, whatever his rights.

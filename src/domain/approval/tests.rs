@@ -531,6 +531,50 @@ fn nobody_pushes_out_who_is_asked_for() {
 }
 
 #[test]
+fn a_crowd_takes_no_place_from_who_was_first() {
+    let mut case = Case::sound();
+    let line = |groups: &[&str]| ApprovalRequirement {
+        count: 1,
+        groups: groups.iter().map(|it| (*it).into()).collect(),
+    };
+    case.lines = vec![vec![line(&["security"]), line(&[])]];
+    case.decisions[0].spec.decided_by_groups = vec!["security".into()];
+    for index in 0..20 {
+        let (name, by) = (format!("later-{index}"), format!("user-{index}"));
+        case.decisions.push(approve(&name, &by, "2026-12-01T01:00:00Z"));
+        assert!(case.counts(), "{index}");
+    }
+    assert_eq!(case.told("one").1, "Counted");
+}
+
+#[test]
+fn what_counted_and_stopped_to_is_forgotten_for_good() {
+    let mut case = Case::sound();
+    case.previous.approvals_forgotten = Some(at("2026-12-01T00:00:00Z"));
+    case.decisions[0].metadata.creation_timestamp = approve("", "", "2026-12-01T00:00:00Z").metadata.creation_timestamp;
+    assert_eq!(case.told_reason("one"), "Voided");
+    case.decisions
+        .push(approve("two", "erin@corp.example", "2026-12-01T00:00:01Z"));
+    assert!(case.counts());
+}
+
+#[test]
+fn an_integration_that_was_made_anew_takes_the_approvals_of_the_other_along() {
+    let mut case = Case::sound();
+    case.previous.approvals = case.ask().counted;
+    case.integration.metadata.creation_timestamp = approve("", "", "2026-12-01T02:00:00Z").metadata.creation_timestamp;
+    assert_eq!(case.told_reason("one"), "Voided");
+    assert!(
+        case.told("one")
+            .2
+            .contains("before PartnerIntegration acme-billing was there")
+    );
+    case.decisions
+        .push(approve("two", "erin@corp.example", "2026-12-01T02:00:00Z"));
+    assert!(case.counts());
+}
+
+#[test]
 fn a_later_word_for_another_group_or_none_takes_no_earlier_one_away() {
     let line = |group: &str| ApprovalRequirement {
         count: 1,

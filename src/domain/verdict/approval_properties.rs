@@ -614,6 +614,7 @@ impl World {
                 delivery_secrets: &BTreeMap::new(),
                 earlier_siblings: self.earlier_siblings,
                 admission_proved: true,
+                unreadable_policy: None,
                 proofs: look.knows_proofs.then_some(&proofs),
                 other_rights: None,
                 static_credential: None,
@@ -637,6 +638,7 @@ fn remembered(verdict: Verdict) -> AccessGrantStatus {
         service_account: "wlg-0-1".to_owned(),
         activation: 1,
         digest: String::new(),
+        owner_uids: Vec::new(),
         claimed_at: slot(0),
         activated_at: Some(slot(0)),
     });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::growth::Roles;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::{AccessGrantStatus, HardExpiry, Instant, PartnerIntegration, ReplacedDigest};
+use crate::api::v1alpha1::{AccessGrantStatus, Decision, HardExpiry, Instant, PartnerIntegration, ReplacedDigest};
 use crate::domain::approval::{self, Covered, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::{GrantDigest, TARGETS, absent, digest};
@@ -88,6 +88,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let roles = Roles::of(facts, &status);
     let covered = roles.covered(terms.as_ref(), &status);
     let standing = weigh(facts, integration, terms.as_ref(), &status, &covered);
+    remember_forgotten(&standing, &mut status);
     status.approvals = standing.counted.clone();
     status.denied_at = standing.denied_at;
     status.revoked_at = standing.revoked_at;
@@ -111,6 +112,9 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
     let roles_changed = roles.finding(&standing).filter(|_| !has_grown);
     against.extend(grown.map(|words| (Reason::RoleGrew, words)));
     against.extend(missing.into_iter().map(|words| (Reason::OwnerRemoved, words)));
+    // It voids no approval: while somebody's user names move from one AccessOwner to another, both may list them.
+    let one_person = ownership::one_person(integration, facts.owners);
+    against.extend(one_person.map(|words| (Reason::OwnerRemoved, words)));
     against.extend(standing_against(&standing, is_approved || has_grown));
     against.extend(plain_reasons(facts, integration, &closed));
 
@@ -141,6 +145,7 @@ pub fn decide(facts: &Facts<'_>) -> Verdict {
             against.push((Reason::TooShort, ends::too_short(facts.now, until)));
         }
         against.extend(other_rights(facts, terms.as_ref()));
+        against.extend(unreadable(facts));
         against.extend(hold.clone());
     }
     let approved = approved_condition(&standing, self_service);
@@ -209,17 +214,38 @@ fn inactive(
     }
 }
 
+/// An approval of what stands there now that counted and does no more is forgotten, and with it what was frozen of it: it doesn't
+/// count again, whatever it was that it stopped for.
+fn remember_forgotten(standing: &Standing, status: &mut AccessGrantStatus) {
+    let is_kept = |uid: &str| standing.counted.iter().any(|it| it.uid == uid);
+    let forgotten = status.approvals.iter().filter(|it| {
+        let is_of_now = Some(&it.digest) == status.digest.as_ref();
+        is_of_now && !is_kept(&it.uid)
+    });
+    let latest = forgotten.map(|it| it.at).max();
+    status.approvals_forgotten = status.approvals_forgotten.max(latest);
+}
+
 /// Notes the digest of what stands there now, and the one that it replaces.
 fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mut AccessGrantStatus) {
     let current = digest_of(facts, integration, status);
     if status.digest.as_ref() == Some(&current.digest) {
         return;
     }
+    // What was forgotten was of the one before, which is dead anyway; one of the new may have been approved ahead.
+    status.approvals_forgotten = None;
     if let Some(before) = status.digest.take() {
+        let approved = facts.decisions.iter().filter(|it| {
+            let digest = it.spec.digest.as_ref().map(|digest| digest.0.as_str());
+            it.spec.decision == Decision::Approve && digest == Some(before.as_str())
+        });
+        let approved = approved.filter_map(|it| it.metadata.creation_timestamp.as_ref());
+        // The API server's clock may be ahead, and what was approved before is to be void whatever becomes current again.
+        let at = approved.map(|it| Instant::new(it.0)).max().max(Some(facts.now));
         status.replaced_digests.retain(|it| it.digest != before);
         status.replaced_digests.push(ReplacedDigest {
             digest: before,
-            at: facts.now,
+            at: at.unwrap_or(facts.now),
             changed: current.changed_since(&status.digest_sections),
         });
         let surplus = status.replaced_digests.len().saturating_sub(MOST_REPLACED);
@@ -428,6 +454,15 @@ fn not_seen(facts: &Facts<'_>) -> Option<(Reason, String)> {
         None => Some((Reason::Issuing, "the static credential is being looked for".to_owned())),
         Some(seen) => Some((Reason::CeilingExceeded, seen.unread.clone()?)),
     }
+}
+
+/// It ends nothing that others permit; what it would ask for is not known.
+fn unreadable(facts: &Facts<'_>) -> Option<(Reason, String)> {
+    let name = facts.unreadable_policy?;
+    Some((
+        Reason::NotPermitted,
+        format!("AccessPolicy {name} can't be read, and may ask for more than others: nothing is issued until it can"),
+    ))
 }
 
 /// Before anything is issued only: otherwise anybody's binding could end the access of others.

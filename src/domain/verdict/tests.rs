@@ -34,6 +34,7 @@ struct Case {
     earlier_siblings: usize,
     admission_proved: bool,
     other_rights: Option<&'static str>,
+    unreadable_policy: Option<&'static str>,
     static_credential: Option<Seen>,
     clock_skew: Option<i64>,
     uninstalling: Option<&'static str>,
@@ -61,6 +62,7 @@ impl Case {
             earlier_siblings: 0,
             admission_proved: true,
             other_rights: None,
+            unreadable_policy: None,
             static_credential: None,
             clock_skew: None,
             uninstalling: None,
@@ -120,6 +122,7 @@ impl Case {
             delivery_secrets: &BTreeMap::new(),
             earlier_siblings: self.earlier_siblings,
             admission_proved: self.admission_proved,
+            unreadable_policy: self.unreadable_policy,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: self.other_rights,
             static_credential: self.static_credential.as_ref(),
@@ -143,6 +146,7 @@ impl Case {
                 service_account: "wlg-0-1".to_owned(),
                 activation: 1,
                 digest: status.digest.clone().unwrap(),
+                owner_uids: Vec::new(),
                 claimed_at: self.now,
                 activated_at: Some(self.now),
             });
@@ -383,6 +387,86 @@ fn an_uninstallation_ends_what_is_live_and_forgets_no_approval() {
     let verdict = case.ask();
     assert_eq!(verdict.reason, Reason::IntegrationMissing);
     assert!(verdict.message.contains("the marker is there"), "{}", verdict.message);
+}
+
+#[test]
+fn owners_who_become_one_person_end_it_until_they_are_two_again() {
+    for self_service in [false, true] {
+        let mut case = Case::sound();
+        case.of_mild(self_service);
+        if !self_service {
+            case.approve("anew", "2026-12-01T00:00:00Z");
+        }
+        case.go_live();
+        let before = case.owners[1].spec.usernames.clone();
+        let shared = case.owners[0].spec.usernames.clone();
+        case.owners[1].spec.usernames.extend(shared);
+        let verdict = case.settle();
+        assert_eq!(verdict.reason, Reason::OwnerRemoved, "{self_service}");
+        assert!(verdict.message.contains("are one person"), "{}", verdict.message);
+        // User names that move from one to another are no removal.
+        case.owners[1].spec.usernames = before;
+        assert_eq!(case.settle().reason, Reason::Issued, "{self_service}");
+    }
+}
+
+#[test]
+fn an_approval_that_stopped_to_count_comes_back_with_no_other_dates_and_no_other_roles() {
+    let mut case = Case::sound();
+    case.grant.spec.access[0].rules = None;
+    case.grant.spec.access[0].cluster_role_ref =
+        Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
+    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.policies[0].spec.access.on_role_growth = OnRoleGrowth::End;
+    case.holds(&["get"]);
+    case.decisions.clear();
+    case.approve("one", "2026-12-01T00:00:00Z");
+    case.go_live();
+    assert_eq!(case.settle().reason, Reason::Issued);
+    case.holds(&["get", "list"]);
+    assert_eq!(case.settle().reason, Reason::RoleGrew);
+    // For a while who asked and who approved are taken for one person.
+    let by = case.decisions[0].spec.decided_by.clone().unwrap();
+    let mut one = owner("carol");
+    one.spec.usernames.push(by);
+    case.owners.push(one);
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.owners.pop();
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval, "of what it held before");
+    case.approve("two", "2026-12-01T00:00:01Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+}
+
+#[test]
+fn what_was_approved_before_a_change_is_void_whatever_our_clock_says() {
+    let mut case = Case::sound();
+    case.decisions.clear();
+    case.now = at("2026-12-01T00:00:00Z");
+    // The API server's clock is ahead.
+    case.approve("one", "2026-12-01T00:00:20Z");
+    assert_eq!(case.settle().reason, Reason::Issued);
+    let before = case.grant.spec.ticket.clone();
+    case.grant.spec.ticket = Some("CHG-1".into());
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval);
+    case.grant.spec.ticket = before;
+    assert_eq!(case.settle().reason, Reason::AwaitingApproval, "there and back");
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_holds_up_what_is_new_and_ends_nothing() {
+    let mut case = Case::sound();
+    case.unreadable_policy = Some("strict");
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::NotPermitted);
+    assert!(
+        verdict.message.contains("AccessPolicy strict can't be read"),
+        "{}",
+        verdict.message
+    );
+    case.unreadable_policy = None;
+    case.go_live();
+    case.unreadable_policy = Some("strict");
+    assert_eq!(case.settle().reason, Reason::Issued);
 }
 
 #[test]

@@ -45,9 +45,13 @@ impl World {
     pub(super) fn count(&self) -> Found {
         let mut found = Found::default();
         let mut removed = None;
+        let mut forgotten = None;
         for (index, look) in self.looks.iter().enumerate() {
             let before = std::mem::take(&mut found);
             found.no = before.no;
+            if index > 0 && self.looks[index - 1].content != look.content {
+                forgotten = None;
+            }
             let there = |it: &&Made| it.written <= look.at && index < it.gone && it.place == Place::This;
             let there: Vec<&Made> = self.made.iter().filter(there).collect();
             for it in &there {
@@ -85,12 +89,19 @@ impl World {
                     Bob::Inactive => false,
                     Bob::Anew(made) => made_at(it) >= made,
                 };
-                let is_known = before.counted.contains(&it.name) || is_checked(it) && is_request_checked;
+                let is_new = forgotten.is_none_or(|at| made_at(it) > at);
+                let is_known = before.counted.contains(&it.name) || is_new && is_checked(it) && is_request_checked;
                 if of_todays_owners && is_known && (it.names_ledger || !self.reaches_ledger) {
                     found.counted.push(it.name);
                     let end = self.lapse(it);
                     found.ends.insert(it.name, end);
                 }
+            }
+            // What counted and stopped to is forgotten: it doesn't come back with other dates.
+            if index > 0 && self.looks[index - 1].content == look.content {
+                let gone = self.made.iter().filter(|it| before.counted.contains(&it.name));
+                let gone = gone.filter(|it| !found.counted.contains(&it.name));
+                forgotten = forgotten.max(gone.map(made_at).max());
             }
             let mut reviews: Vec<&&Made> = there.iter().filter(|it| it.word == Review && is_sound(it)).collect();
             reviews.sort_by_key(|it| (it.written, it.name));
