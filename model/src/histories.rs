@@ -37,7 +37,7 @@ fn live_through(history: &[(Happening, usize, u32)]) -> Result<(), TestCaseError
 }
 
 proptest! {
-    #![proptest_config(cases(20_000))]
+    #![proptest_config(cases(25_000))]
 
     /// Approvals, denials and revocations, by one and another, early and late, withdrawn and made again.
     #[test]
