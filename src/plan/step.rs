@@ -285,6 +285,10 @@ impl Planner<'_> {
     }
 
     /// Anchors of generations that are neither delivered nor in their overlap, and what is of no activation that stands.
+    ///
+    /// Not those of the generation that was claimed last, and of later ones: status is written after the delivery, and what we
+    /// have of it may be older. A rotation that really broke off is made again first, under another claim, and then its
+    /// anchor goes.
     fn retired(&self, site: &Site<'_>, credential: &CredentialStatus, expected: &[Expected]) -> Vec<Child> {
         let overlapping = credential
             .previous
@@ -298,7 +302,7 @@ impl Planner<'_> {
         let is_kept = |child: &Child| {
             if child.kind == ChildKind::Anchor {
                 let generation = names::generation_of(&child.name, uid, site.activation);
-                return generation.is_some() && kept.contains(&generation);
+                return generation.is_some_and(|it| it >= credential.generation || kept.contains(&Some(it)));
             }
             let place = (child.kind, &child.namespace, &child.name);
             expected

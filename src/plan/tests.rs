@@ -562,6 +562,31 @@ fn a_rotation_that_broke_off_after_its_delivery_is_made_again_at_once() {
     );
 }
 
+/// The answer to the last write of a rotation was lost, and the cache has not heard of it either.
+#[test]
+fn what_a_status_that_lags_does_not_know_to_be_delivered_stays() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.grant.status.clone();
+    world.observed.rotate_requested = Some("now".to_owned());
+    let claim = Some(world.look().1.status);
+    world.turn(usize::MAX);
+    assert_eq!(world.delivered(), 2);
+    let written = world.grant.status.clone();
+    for stale in [claim, before] {
+        world.grant.status = stale;
+        let step = world.look().1.step;
+        assert!(
+            matches!(step, Step::Rotate(_)),
+            "its claim is refused as one of an older version: {step:?}"
+        );
+    }
+    world.grant.status = written;
+    world.settle();
+    assert_eq!((world.delivered(), world.of_kind(ChildKind::Anchor)), (2, 1));
+    assert!(world.is_active());
+}
+
 #[test]
 fn what_an_earlier_activation_left_is_retired_and_the_one_that_stands_stays() {
     let mut world = World::new();

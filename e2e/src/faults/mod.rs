@@ -79,6 +79,8 @@ struct Broken {
     calls: Mutex<Vec<(Instant, Call)>>,
     /// The namespace of each grant that something was made for, by the grant's part of reserved names.
     tenants: Mutex<HashMap<String, String>>,
+    /// The namespaces that grants of another reach, each with that other.
+    belonging: Mutex<HashMap<String, String>>,
     minted: Mutex<Vec<Minted>>,
     killer: Mutex<Option<Killer>>,
 }
@@ -148,6 +150,9 @@ impl Broken {
             call.tenant.clone_from(tenant);
         }
         drop(tenants);
+        if let Some(tenant) = lock(&self.belonging).get(&call.tenant) {
+            call.tenant.clone_from(tenant);
+        }
         lock(&self.calls).push((Instant::now(), call.clone()));
         call
     }
@@ -221,6 +226,11 @@ impl Faults {
             broken: Arc::clone(&self.broken),
             number,
         }
+    }
+
+    /// From now on calls about a namespace count as those about another, whose grants reach it.
+    pub fn belongs(&self, namespace: &str, tenant: &str) {
+        lock(&self.broken.belonging).insert(namespace.to_owned(), tenant.to_owned());
     }
 
     /// How [`Fault::Killed`] kills: blocks until the caller is dead.

@@ -2,15 +2,21 @@
 //! last byte.
 
 use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{api, create, text};
 use wayleave_e2e::{ControlPlane, Tenant};
 
+use crate::scenario::Prepared;
+
 /// Made before the chart, when nobody held its names back yet.
 const ELDERS: &str = "elders";
 /// As a name of ours is made, for a grant that never was.
 const ELDER: &str = "wlg-0123456789abcdef-1";
+/// By Kubernetes, on the Secret of a static token.
+const LABEL_LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 const KINDS: [&str; 4] = ["ServiceAccount", "Role", "RoleBinding", "Secret"];
 
 /// Where one is, and how it was: to be compared.
@@ -31,43 +37,58 @@ pub async fn make_elders(cp: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// What is around the grants of a namespace, as it is now.
-pub async fn around(tenant: &Tenant<'_>, grant_uid: &str) -> Result<Vec<Bystander>> {
-    let root = &tenant.root;
-    for kind in KINDS {
-        let ours = body(kind, &tenant.ns, "reader", grant_uid);
-        create(root, kind, &tenant.ns, "reader-credential-copy", ours).await?;
-        create(root, kind, &tenant.ns, "bystander", body(kind, &tenant.ns, "", "")).await?;
-    }
-    for kind in ["ServiceAccount", "Secret"] {
-        let ours = body(kind, &tenant.ns, "reader", grant_uid);
-        create(root, kind, IDENTITY_NAMESPACE, &format!("copy-of-{}", tenant.ns), ours).await?;
-    }
+/// Whether it is one of them.
+pub fn is_elder(object: &DynamicObject) -> bool {
+    object.namespace().as_deref() == Some(ELDERS)
+}
+
+/// What is around the grant of a tenant, as it is now, in every namespace that it reaches.
+pub async fn around(prepared: &Prepared<'_>, grant_uid: &str) -> Result<Vec<Bystander>> {
+    let (tenant, root) = (&prepared.tenant, &prepared.tenant.root);
     let mut all = Vec::new();
     for kind in KINDS {
+        let ours = || body(kind, &tenant.ns, "reader", grant_uid);
+        for namespace in prepared.namespaces() {
+            create(root, kind, &namespace, "reader-credential-copy", ours()).await?;
+            create(root, kind, &namespace, "bystander", body(kind, &namespace, "", "")).await?;
+            for name in ["reader-credential-copy", "bystander"] {
+                all.push(seen(tenant, kind, &namespace, name).await?);
+            }
+        }
+        if matches!(kind, "ServiceAccount" | "Secret") {
+            let copy = format!("copy-of-{}", tenant.ns);
+            create(root, kind, IDENTITY_NAMESPACE, &copy, ours()).await?;
+            all.push(seen(tenant, kind, IDENTITY_NAMESPACE, &copy).await?);
+        }
         all.push(seen(tenant, kind, ELDERS, ELDER).await?);
-        all.push(seen(tenant, kind, &tenant.ns, "reader-credential-copy").await?);
-        all.push(seen(tenant, kind, &tenant.ns, "bystander").await?);
     }
-    for kind in ["ServiceAccount", "Secret"] {
-        all.push(seen(tenant, kind, IDENTITY_NAMESPACE, &format!("copy-of-{}", tenant.ns)).await?);
+    for (kind, name) in prepared.shape.declared() {
+        all.push(seen(tenant, kind, &tenant.ns, name).await?);
     }
     Ok(all)
 }
 
 async fn seen(tenant: &Tenant<'_>, kind: &'static str, namespace: &str, name: &str) -> Result<Bystander> {
-    let object = api(&tenant.root, kind, namespace).get(name).await?;
     Ok(Bystander {
         kind,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-        before: serde_json::to_value(object)?,
+        before: whole(api(&tenant.root, kind, namespace).get(name).await?)?,
     })
 }
 
+/// All of an object, but for the day on which Kubernetes saw its token used, and the traces of its noting that.
+fn whole(mut object: DynamicObject) -> Result<Value> {
+    if object.labels_mut().remove(LABEL_LAST_USED).is_some() {
+        (object.metadata.resource_version, object.metadata.managed_fields) = (None, None);
+    }
+    Ok(serde_json::to_value(object)?)
+}
+
 /// All are as they were; those of a namespace that was deleted went with it.
-pub async fn unchanged(tenant: &Tenant<'_>, all: &[Bystander], is_deleted: bool) -> Result<()> {
-    for bystander in all {
+pub async fn unchanged(prepared: &Prepared<'_>, is_deleted: bool) -> Result<()> {
+    let tenant = &prepared.tenant;
+    for bystander in &prepared.bystanders {
         let Bystander {
             kind,
             namespace,
@@ -79,7 +100,7 @@ pub async fn unchanged(tenant: &Tenant<'_>, all: &[Bystander], is_deleted: bool)
         }
         let now = api(&tenant.root, kind, namespace).get(name).await;
         let now = now.with_context(|| format!("{kind} {namespace}/{name} is none of ours and is gone"))?;
-        let now = serde_json::to_value(now)?;
+        let now = whole(now)?;
         // Not the objects: one of them is a Secret.
         ensure!(
             now == *before,

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 use wayleave_e2e::faults::Lasting;
 use wayleave_e2e::tenant::LIMIT;
 use wayleave_e2e::{Fault, eventually};
 
 use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
 use crate::picture::Picture;
-use crate::scenario::{Prepared, READER, Scenario};
+use crate::scenario::{Prepared, Scenario};
+use crate::shape::Shape;
 use crate::stand::{Stand, is_long};
 
 /// What calls are answered with.
@@ -112,18 +112,17 @@ struct Sample<'a> {
 }
 
 async fn sample<'a>(stand: &Stand, scenario: Scenario) -> Result<Sample<'a>> {
-    let prepared = scenario
-        .prepare(stand.cp, &format!("codes-{}", scenario.as_str()), 0)
-        .await?;
+    let name = format!("codes-{}", scenario.as_str());
+    let prepared = scenario.prepare(stand, Shape::Plain, &name, 0).await?;
     let tenant = &prepared.tenant;
     stand.quiet(&tenant.ns, 0).await?;
     let since = stand.faults.count();
-    scenario.cause(tenant).await?;
+    scenario.cause(&prepared).await?;
     scenario.happened(tenant).await?;
     stand.quiet(&tenant.ns, since).await?;
     let calls = stand.faults.calls_of(&tenant.ns, since);
     let labels = calls.iter().map(|(_, call)| call.label()).collect();
-    let end = Picture::of(tenant).await?;
+    let end = Picture::of(&prepared).await?;
     ensure!(
         end.has_children() == scenario.ends_live(),
         "without a fault it does not end as it should: {end:#?}"
@@ -161,7 +160,7 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
     let trials: Vec<Trial<'_>> = futures::stream::iter(pairs.into_iter().enumerate())
         .map(|(number, pair)| async move {
             let name = format!("codes-{}-{number}x", pair.scenario.as_str());
-            let prepared = pair.scenario.prepare(stand.cp, &name, 0).await;
+            let prepared = pair.scenario.prepare(stand, Shape::Plain, &name, 0).await;
             let prepared = prepared.with_context(|| format!("preparing {name}"))?;
             stand.quiet(&prepared.tenant.ns, 0).await?;
             anyhow::Ok(break_pair(stand, pair, prepared, times))
@@ -171,7 +170,7 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
         .await?;
     wayleave_e2e::progress(&format!("{count} pairs are prepared after {:?}", begun.elapsed()));
     for trial in &trials {
-        trial.pair.scenario.cause(&trial.prepared.tenant).await?;
+        trial.pair.scenario.cause(&trial.prepared).await?;
     }
     let mut marks = Vec::new();
     if lasts {
@@ -235,7 +234,7 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
         let end = end_of(pair.scenario).context("no sample")?;
         // At least one whole look.
         let left = AGAIN.saturating_sub(mended.elapsed()).max(LIMIT);
-        wait_end(&prepared.tenant, end, left).await?;
+        wait_end(prepared, end, left).await?;
         ensure!(met.load(Ordering::SeqCst) > 0, "was never met");
         anyhow::Ok(())
     });
@@ -296,11 +295,7 @@ async fn whatever_is_answered_the_end_is_the_same_and_nothing_runs_hot() -> Resu
         "something of the selection is called no more"
     );
     for sample in samples.iter().filter(|sample| sample.scenario.ends_live()) {
-        sample
-            .prepared
-            .tenant
-            .decide("AccessGrant", READER, "Revoke", json!({}))
-            .await?;
+        sample.prepared.revoke().await?;
     }
     let tally = try_pairs(stand, samples, pairs, is_long()).await?;
     wayleave_e2e::progress(&format!(

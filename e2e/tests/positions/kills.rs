@@ -1,24 +1,25 @@
 //! The matrix: each scenario, each write of it, each single fault.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use wayleave_e2e::faults::{Call, Lasting};
+use wayleave_e2e::eventually;
 use wayleave_e2e::tenant::{LIMIT, api};
-use wayleave_e2e::{Fault, Moment, eventually};
 
-use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
+use crate::oracle::{AT_ONCE, Tally, Tried, holds_no_token, look_back, wait_end};
 use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
+use crate::shape::Shape;
+use crate::shots::{Case, Position, Shot, common, positions, selected};
 use crate::stand::{Stand, is_long};
 
 /// Names one scenario: only that is tried, by whoever looks for what broke it.
 const SCENARIO_VARIABLE: &str = "WAYLEAVE_TEST_SCENARIO";
+/// Names one shape, likewise.
+const SHAPE_VARIABLE: &str = "WAYLEAVE_TEST_SHAPE";
 /// So many runs without a fault show what every run writes.
 const RUNS: usize = 3;
 /// A position that is not there in every run gets so many tries.
@@ -27,77 +28,6 @@ const TRIES: usize = 6;
 const APART: i64 = 3;
 /// Nothing is issued in the last minute of a grant; in seconds.
 const LAST_MINUTE: i64 = 64;
-
-/// The single faults.
-const FAULTS: [(&str, Fault); 4] = [
-    ("killed before", Fault::Killed(Moment::Before)),
-    ("killed between", Fault::Killed(Moment::Between)),
-    ("killed after", Fault::Killed(Moment::After)),
-    ("answer lost", Fault::AnswerLost),
-];
-
-/// A write of a run: the so-manieth of those that are told the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Position {
-    label: String,
-    nth: usize,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.nth {
-            0 => write!(f, "{}", self.label),
-            nth => write!(f, "{} #{}", self.label, nth + 1),
-        }
-    }
-}
-
-/// The writes among calls, in their order.
-fn positions(calls: &[(Instant, Call)]) -> Vec<Position> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let writes = calls.iter().filter(|(_, call)| call.is_write());
-    writes
-        .map(|(_, call)| {
-            let label = call.label();
-            let count = counts.entry(label.clone()).or_default();
-            *count += 1;
-            Position { label, nth: *count - 1 }
-        })
-        .collect()
-}
-
-/// A fault that is met once.
-struct Shot {
-    hit: Arc<AtomicBool>,
-    lasting: Lasting,
-}
-
-impl Shot {
-    fn arm(stand: &Stand, tenant: &str, position: &Position, fault: Fault) -> Self {
-        let hit = Arc::new(AtomicBool::new(false));
-        let (seen, is_hit, tenant, position) = (
-            AtomicUsize::new(0),
-            Arc::clone(&hit),
-            tenant.to_owned(),
-            position.clone(),
-        );
-        let lasting = stand.faults.break_calls(fault, move |call| {
-            if call.tenant != tenant || !call.is_write() || call.label() != position.label {
-                return false;
-            }
-            let is_it = seen.fetch_add(1, Ordering::SeqCst) == position.nth;
-            if is_it {
-                is_hit.store(true, Ordering::SeqCst);
-            }
-            is_it
-        });
-        Self { hit, lasting }
-    }
-
-    fn is_hit(&self) -> bool {
-        self.hit.load(Ordering::SeqCst)
-    }
-}
 
 /// What runs without a fault show.
 struct Sample<'a> {
@@ -108,23 +38,10 @@ struct Sample<'a> {
     end: Picture,
 }
 
-/// One position and one fault.
-#[derive(Clone)]
-struct Case {
-    position: Position,
-    name: &'static str,
-    fault: Fault,
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.name, self.position)
-    }
-}
-
 /// One scenario on one stand.
 struct Trial<'a> {
     stand: &'a Stand,
+    shape: Shape,
     scenario: Scenario,
     tenants: AtomicUsize,
 }
@@ -132,12 +49,12 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     fn name(&self) -> String {
         let number = self.tenants.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}x", self.scenario.as_str())
+        format!("{}-{}-{number}x", self.shape.as_str(), self.scenario.as_str())
     }
 
     async fn prepare(&self, ends_in: i64) -> Result<Prepared<'a>> {
         let name = self.name();
-        let prepared = self.scenario.prepare(self.stand.cp, &name, ends_in).await;
+        let prepared = self.scenario.prepare(self.stand, self.shape, &name, ends_in).await;
         prepared.with_context(|| format!("preparing {name}"))
     }
 
@@ -150,8 +67,8 @@ impl<'a> Trial<'a> {
         }
         // What comes late of before is no part of it.
         let since = self.stand.faults.count();
-        for Prepared { tenant, .. } in &runs {
-            self.scenario.cause(tenant).await?;
+        for prepared in &runs {
+            self.scenario.cause(prepared).await?;
         }
         for Prepared { tenant, .. } in &runs {
             let limit = self.scenario.limit();
@@ -160,73 +77,77 @@ impl<'a> Trial<'a> {
             })
             .await?;
         }
-        let mut samples = Vec::new();
-        for Prepared { tenant, .. } in &runs {
-            self.stand.quiet(&tenant.ns, since).await?;
-            let calls = self.stand.faults.calls_of(&tenant.ns, since);
-            samples.push((positions(&calls), Picture::of(tenant).await?));
+        let (mut written, mut ends) = (Vec::new(), Vec::new());
+        for prepared in &runs {
+            self.stand.quiet(&prepared.tenant.ns, since).await?;
+            written.push(positions(self.stand, &prepared.tenant.ns, since));
+            ends.push(Picture::of(prepared).await?);
         }
-        let mut samples = samples.into_iter();
-        let (one, end) = samples.next().context("no run")?;
+        let end = ends.pop().context("no run")?;
         let is_live = self.scenario.ends_live();
         ensure!(
             end.has_children() == is_live,
             "without a fault it does not end as it should: {end:#?}"
         );
-        let (mut always, mut all) = (one.clone(), BTreeSet::from_iter(one));
-        for (positions, other) in samples {
+        for other in ends {
             let differences = other.differences(&end);
             ensure!(
                 differences.is_empty(),
                 "two runs without a fault differ: {differences:#?}"
             );
-            always.retain(|position| positions.contains(position));
-            all.extend(positions);
         }
-        all.retain(|position| !always.contains(position));
+        let (positions, sometimes) = common(written);
         Ok(Sample {
             runs,
-            sometimes: all,
-            positions: always,
+            positions,
+            sometimes,
             end,
         })
     }
 
     /// Runs one case; false where the position was not met.
     async fn run(&self, case: &Case, prepared: &Prepared<'a>, armed: Option<Shot>, end: &Picture) -> Result<bool> {
-        let tenant = &prepared.tenant;
-        let shot = armed.unwrap_or_else(|| Shot::arm(self.stand, &tenant.ns, &case.position, case.fault));
-        self.scenario.cause(tenant).await.context("its cause")?;
-        wait_end(tenant, end, self.scenario.limit()).await?;
-        if !shot.is_hit() {
-            return Ok(false);
-        }
-        if matches!(case.fault, Fault::Killed(_)) {
-            eventually("the operator to be killed", LIMIT, || async {
-                Ok(shot.lasting.has_killed().then_some(()))
-            })
-            .await?;
-        }
-        Ok(true)
+        let shot = armed.unwrap_or_else(|| Shot::arm(self.stand, &prepared.tenant.ns, case));
+        self.scenario.cause(prepared).await.context("its cause")?;
+        wait_end(prepared, end, self.scenario.limit()).await?;
+        eventually("the operator to be killed", LIMIT, || async {
+            Ok(shot.is_over().then_some(()))
+        })
+        .await?;
+        Ok(shot.is_hit())
     }
 }
 
+/// Whether a scenario is tried with this shape.
+fn is_chosen(shape: Shape, scenario: Scenario) -> bool {
+    let named = |variable: &str| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    let (one_shape, one_scenario) = (named(SHAPE_VARIABLE), named(SCENARIO_VARIABLE));
+    let is_in_all = is_long() || matches!(scenario, Scenario::Issue | Scenario::Revoke);
+    shape.meets(scenario)
+        && one_shape.as_deref().is_none_or(|name| name == shape.as_str())
+        && one_scenario
+            .as_deref()
+            .map_or(is_in_all, |name| name == scenario.as_str())
+}
+
 /// Tries every case of a scenario; what fails is told at the end.
-async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str, Fault)]) -> Result<Tally> {
+async fn try_scenario(stand: &Stand, shape: Shape, scenario: Scenario) -> Result<Tally> {
     let begun = Instant::now();
+    let name = &format!("{} {}", shape.as_str(), scenario.as_str());
     let trial = Trial {
         stand,
+        shape,
         scenario,
         tenants: AtomicUsize::new(0),
     };
     let sample = trial
         .sample()
         .await
-        .with_context(|| format!("{} without a fault", scenario.as_str()))?;
+        .with_context(|| format!("{name} without a fault"))?;
     let told: Vec<String> = sample.positions.iter().map(ToString::to_string).collect();
-    wayleave_e2e::progress(&format!("{}: {} positions: {told:#?}", scenario.as_str(), told.len()));
+    wayleave_e2e::progress(&format!("{name}: {} positions: {told:#?}", told.len()));
     for position in &sample.sometimes {
-        wayleave_e2e::progress(&format!("{}: not in every run: {position}", scenario.as_str()));
+        wayleave_e2e::progress(&format!("{name}: not in every run: {position}"));
     }
     let mut tally = Tally::of_scenario();
     let without = |prepared| Tried {
@@ -235,14 +156,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
     };
     let mut tried: Vec<Tried<'_>> = sample.runs.into_iter().map(without).collect();
     let mut hit: BTreeSet<Position> = BTreeSet::new();
-    let cases = sample.positions.iter().flat_map(|position| {
-        faults.iter().map(|(name, fault)| Case {
-            position: position.clone(),
-            name,
-            fault: *fault,
-        })
-    });
-    let mut open: Vec<Case> = cases.collect();
+    let mut open = selected(shape, &sample.positions);
     for _ in 0..TRIES {
         if open.is_empty() {
             break;
@@ -260,7 +174,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
                     stand.quiet(&prepared.tenant.ns, 0).await?;
                     // An end that comes by itself does not wait to be broken.
                     let comes = scenario == Scenario::Expire;
-                    let shot = comes.then(|| Shot::arm(stand, &prepared.tenant.ns, &case.position, case.fault));
+                    let shot = comes.then(|| Shot::arm(stand, &prepared.tenant.ns, &case));
                     anyhow::Ok((case, prepared, shot))
                 }
             })
@@ -278,7 +192,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
                 }
                 Ok(false) => open.push(case.clone()),
                 Err(error) => {
-                    let line = format!("{} ({}): {case}: {error:#}", scenario.as_str(), prepared.tenant.ns);
+                    let line = format!("{name} ({}): {case}: {error:#}", prepared.tenant.ns);
                     tally.fail(line);
                 }
             }
@@ -289,7 +203,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
         }
     }
     for case in &open {
-        let line = format!("{}: {case}: was never met", scenario.as_str());
+        let line = format!("{name}: {case}: was never met");
         match case.position.nth {
             0 => tally.fail(line),
             // Said in two writes or in one, as the calls of a run fall: what several runs at once have in common need not come
@@ -303,8 +217,7 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
     tally.positions = hit.len();
     look_back(stand, scenario, &tried, &sample.end, &mut tally).await?;
     wayleave_e2e::progress(&format!(
-        "{}: {} positions, {} faults, {} tokens in {:?}",
-        scenario.as_str(),
+        "{name}: {} positions, {} faults, {} tokens in {:?}",
         tally.positions,
         tally.faults,
         tally.tokens,
@@ -317,32 +230,20 @@ async fn try_scenario(stand: &Stand, scenario: Scenario, faults: &[(&'static str
 async fn whatever_write_is_cut_off_the_end_is_the_same_and_no_token_survives() -> Result<()> {
     let begun = Instant::now();
     let stand = Stand::start().await?;
-    let chosen = std::env::var(SCENARIO_VARIABLE).unwrap_or_default();
     let mut total = Tally::default();
-    for scenario in Scenario::ALL {
-        let is_chosen = match chosen.as_str() {
-            "" => is_long() || matches!(scenario, Scenario::Issue | Scenario::Revoke),
-            name => name == scenario.as_str(),
-        };
-        if !is_chosen {
-            continue;
-        }
-        // What was written, and nobody knows: of all single faults the one that leaves most to be found.
-        let faults = if is_long() { &FAULTS[..] } else { &FAULTS[1..2] };
-        match try_scenario(&stand, scenario, faults).await {
-            Ok(tally) => total.add(tally),
-            Err(error) => total.fail(format!("{}: {error:#}", scenario.as_str())),
+    for shape in Shape::ALL {
+        for scenario in Scenario::ALL {
+            if !is_chosen(shape, scenario) {
+                continue;
+            }
+            match try_scenario(&stand, shape, scenario).await {
+                Ok(tally) => total.add(tally),
+                Err(error) => total.fail(format!("{} {}: {error:#}", shape.as_str(), scenario.as_str())),
+            }
         }
     }
     // No token is in the log, those that nobody got least of all.
-    let logs = stand.operator.logs()?;
-    for minted in stand.faults.minted() {
-        let mut parts = minted.token.split('.').skip(1);
-        ensure!(
-            !parts.any(|part| logs.contains(part)),
-            "a token, or a part of one, is in the log"
-        );
-    }
+    holds_no_token(&stand, &stand.operator.logs()?)?;
     let left = api(&stand.cp.admin().await?, "RoleBinding", "")
         .list(&Default::default())
         .await?;

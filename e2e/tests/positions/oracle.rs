@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::StreamExt as _;
 use kube::Client;
-use serde_json::json;
+use wayleave_e2e::eventually;
 use wayleave_e2e::faults::Minted;
-use wayleave_e2e::{Tenant, eventually};
 
 use crate::picture::Picture;
 use crate::scenario::{Prepared, READER, Scenario};
@@ -78,9 +77,9 @@ impl Tally {
 }
 
 /// Waits until a tenant looks as it would without a fault.
-pub async fn wait_end(tenant: &Tenant<'_>, end: &Picture, limit: Duration) -> Result<()> {
+pub async fn wait_end(prepared: &Prepared<'_>, end: &Picture, limit: Duration) -> Result<()> {
     eventually("the end state of a run without a fault", limit, || async {
-        let differences = Picture::of(tenant).await?.differences(end);
+        let differences = Picture::of(prepared).await?.differences(end);
         ensure!(differences.is_empty(), "{differences:#?}");
         Ok(Some(()))
     })
@@ -117,13 +116,14 @@ pub async fn look_back(
         return Ok(());
     }
     for Tried { prepared, .. } in tried {
-        let tenant = &prepared.tenant;
-        tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+        prepared.revoke().await?;
     }
     for Tried { prepared, .. } in tried {
-        let tenant = &prepared.tenant;
-        tenant.wait_reason(READER, "Revoked").await?;
-        tokens::wait_dead(&anybody, &of_tenant(&all, tenant)).await?;
+        prepared.tenant.wait_reason(READER, "Revoked").await?;
+        tokens::wait_dead(&anybody, prepared, &of_tenant(&all, prepared)).await?;
+        if let Some(token) = &prepared.static_token {
+            tokens::is_of_no_use(&anybody, prepared, token).await?;
+        }
         tally.tokens += 1;
     }
     Ok(())
@@ -138,32 +138,47 @@ async fn look_at(
     end: &Picture,
     all: &[Minted],
 ) -> Result<usize> {
-    let tenant = &prepared.tenant;
-    stand.quiet(&tenant.ns, 0).await?;
+    stand.quiet(&prepared.tenant.ns, 0).await?;
     // It stays as it is.
-    let differences = Picture::of(tenant).await?.differences(end);
+    let differences = Picture::of(prepared).await?.differences(end);
     ensure!(differences.is_empty(), "later: {differences:#?}");
-    bystanders::unchanged(tenant, &prepared.bystanders, scenario.ends_without_namespace()).await?;
-    let mut minted = of_tenant(all, tenant);
-    ensure!(!minted.is_empty(), "no token was seen");
+    bystanders::unchanged(prepared, scenario.ends_without_namespace()).await?;
+    let mut minted = of_tenant(all, prepared);
+    ensure!(
+        minted.is_empty() == prepared.shape.is_static(),
+        "{} tokens were seen to be minted",
+        minted.len()
+    );
     if scenario.ends_live() {
-        let partner = tenant.partner(READER).await?;
+        let delivered = prepared.working().await?;
         let before = minted.len();
-        minted.retain(|it| it.token != partner.token);
+        minted.retain(|it| *it != delivered);
         ensure!(
-            minted.len() + 1 == before,
+            minted.len() + 1 == before || prepared.shape.is_static(),
             "what is delivered was not seen to be minted"
         );
-        let works = partner.read().await?;
-        ensure!(works == 200, "what is delivered is answered with {works}");
+    } else if let Some(token) = &prepared.static_token {
+        tokens::is_of_no_use(anybody, prepared, token).await?;
     }
-    tokens::wait_dead(anybody, &minted).await?;
-    Ok(minted.len())
+    tokens::wait_dead(anybody, prepared, &minted).await?;
+    let is_of_no_use = prepared.static_token.is_some() && !scenario.ends_live();
+    Ok(minted.len() + usize::from(is_of_no_use))
 }
 
-fn of_tenant(all: &[Minted], tenant: &Tenant<'_>) -> Vec<Minted> {
-    all.iter()
-        .filter(|minted| minted.tenant == tenant.ns)
-        .cloned()
-        .collect()
+/// The tokens that were minted for a tenant.
+pub fn of_tenant(all: &[Minted], prepared: &Prepared<'_>) -> Vec<String> {
+    let theirs = all.iter().filter(|minted| minted.tenant == prepared.tenant.ns);
+    theirs.map(|minted| minted.token.clone()).collect()
+}
+
+/// No token that was minted stands in what somebody could read, nor a part of one.
+pub fn holds_no_token(stand: &Stand, text: &str) -> Result<()> {
+    for minted in stand.faults.minted() {
+        let mut parts = minted.token.split('.').skip(1);
+        ensure!(
+            !parts.any(|part| text.contains(part)),
+            "a token, or a part of one, is in it"
+        );
+    }
+    Ok(())
 }

@@ -6,11 +6,12 @@ use anyhow::Result;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
-use wayleave_e2e::Tenant;
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{api, text};
 
-/// What there may be in the tenant's namespace, and what it has in the namespace of the identities.
+use crate::scenario::Prepared;
+
+/// What there may be in the tenant's namespaces, and what it has in the namespace of the identities.
 const NEAR: [&str; 9] = [
     "AccessGrant",
     "PartnerIntegration",
@@ -33,16 +34,20 @@ pub struct Picture(BTreeMap<String, Value>);
 
 impl Picture {
     /// What there is now.
-    pub async fn of(tenant: &Tenant<'_>) -> Result<Self> {
+    pub async fn of(prepared: &Prepared<'_>) -> Result<Self> {
+        let tenant = &prepared.tenant;
         let (root, ns) = (&tenant.root, tenant.ns.as_str());
         let mut found: Vec<(&str, DynamicObject)> = Vec::new();
-        for kind in NEAR {
-            if kind == "Namespace" {
-                found.extend(api(root, kind, "").get_opt(ns).await?.map(|object| (kind, object)));
-                continue;
+        for namespace in prepared.namespaces() {
+            for kind in NEAR {
+                if kind == "Namespace" {
+                    let it = api(root, kind, "").get_opt(&namespace).await?;
+                    found.extend(it.map(|object| (kind, object)));
+                    continue;
+                }
+                let all = api(root, kind, &namespace).list(&ListParams::default()).await?;
+                found.extend(all.into_iter().map(|object| (kind, object)));
             }
-            let all = api(root, kind, ns).list(&ListParams::default()).await?;
-            found.extend(all.into_iter().map(|object| (kind, object)));
         }
         for kind in FAR {
             let all = api(root, kind, IDENTITY_NAMESPACE).list(&ListParams::default()).await?;
@@ -84,6 +89,13 @@ impl Picture {
             picture.insert(place, object);
         }
         Ok(Self(picture))
+    }
+
+    /// The same without all objects of these kinds.
+    pub fn without(mut self, kinds: &[&str]) -> Self {
+        let is_of = |place: &String| kinds.iter().any(|kind| place.split(' ').next() == Some(kind));
+        self.0.retain(|place, _| !is_of(place));
+        self
     }
 
     /// Whether anything is left of what was made for the grant, there or on record.
@@ -208,6 +220,9 @@ impl Words {
         }
         if word.parse::<jiff::Timestamp>().is_ok() {
             return "TIME".to_owned();
+        }
+        if word.parse::<jiff::civil::Date>().is_ok() {
+            return "DAY".to_owned();
         }
         if word.starts_with("sha256:") || is_hash(word) {
             return "DIGEST".to_owned();

@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
-use serde_json::json;
-use wayleave_e2e::tenant::{LIMIT, api, in_seconds, text};
-use wayleave_e2e::{ControlPlane, Tenant, eventually};
+use serde_json::{Value, json};
+use wayleave_e2e::operator::NAMESPACE;
+use wayleave_e2e::tenant::{LIMIT, api, create, in_seconds, merge, text};
+use wayleave_e2e::{Tenant, eventually};
 
 use crate::bystanders::{self, Bystander};
+use crate::shape::Shape;
+use crate::stand::Stand;
+use crate::tokens;
 
 /// The grant of every tenant.
 pub const READER: &str = "reader";
+/// The ConfigMap that says that Wayleave is being uninstalled.
+pub const MARKER: &str = "wayleave-drain";
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +39,64 @@ pub enum Scenario {
     GrantDeleted,
     /// Its namespace is deleted.
     NamespaceDeleted,
+    /// Everything is, since Wayleave is uninstalled.
+    Uninstall,
 }
 
 /// A tenant to which it has not happened yet.
 pub struct Prepared<'a> {
     pub tenant: Tenant<'a>,
+    pub shape: Shape,
+    /// The static token, where there is one; never to be printed.
+    pub static_token: Option<String>,
     pub bystanders: Vec<Bystander>,
 }
 
+impl Prepared<'_> {
+    /// Every namespace that its grant lies in or reaches.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.shape.namespaces(&self.tenant.ns)
+    }
+
+    /// The grant is asked for; `more` is merged into its spec.
+    async fn ask(&self, more: Value) -> Result<()> {
+        let mut spec = self.shape.grant(&self.tenant);
+        merge(&mut spec, more);
+        self.tenant.grant(READER, spec).await.map(drop)
+    }
+
+    async fn approve(&self) -> Result<()> {
+        let everywhere = json!({"targetNamespaces": self.namespaces()});
+        self.tenant.approve(READER, everywhere).await.map(drop)
+    }
+
+    /// Somebody says revoke.
+    pub async fn revoke(&self) -> Result<()> {
+        let everywhere = json!({"targetNamespaces": self.namespaces()});
+        let revoked = self.tenant.decide("AccessGrant", READER, "Revoke", everywhere).await;
+        revoked.map(drop)
+    }
+
+    /// The credential that is delivered now works everywhere; gives its token.
+    pub async fn working(&self) -> Result<String> {
+        let token = self.tenant.partner(READER).await?.token;
+        let anybody = self.tenant.cp.anonymous().await?;
+        let (_, reads) = tokens::answers(&anybody, &token, &self.readable()).await?;
+        ensure!(
+            reads.iter().all(|code| *code == 200),
+            "what is delivered is answered with {reads:?}"
+        );
+        Ok(token)
+    }
+
+    /// What its partner may read.
+    pub fn readable(&self) -> Vec<String> {
+        self.shape.readable(&self.tenant.ns)
+    }
+}
+
 impl Scenario {
-    /// Those whose every write is tried.
+    /// Those that happen to one grant, and whose every write is tried.
     pub const ALL: [Self; 7] = [
         Self::Issue,
         Self::Rotate,
@@ -63,6 +118,7 @@ impl Scenario {
             Self::OwnerRemoved => "owner-removed",
             Self::GrantDeleted => "grant-deleted",
             Self::NamespaceDeleted => "namespace-deleted",
+            Self::Uninstall => "uninstall",
         }
     }
 
@@ -77,33 +133,45 @@ impl Scenario {
     }
 
     /// A tenant with what is there before; a grant that ends by itself does so after these seconds.
-    pub async fn prepare<'a>(self, cp: &'a ControlPlane, ns: &str, ends_in: i64) -> Result<Prepared<'a>> {
-        let tenant = Tenant::new(cp, ns).await?;
-        wait_held(&tenant).await?;
+    pub async fn prepare(self, stand: &Stand, shape: Shape, ns: &str, ends_in: i64) -> Result<Prepared<'static>> {
+        let tenant = Tenant::new(stand.cp, ns).await?;
+        let static_token = shape.settle(stand, &tenant).await?;
+        let mut prepared = Prepared {
+            tenant,
+            shape,
+            static_token,
+            bystanders: Vec::new(),
+        };
+        wait_held(&prepared).await?;
+        let tenant = &prepared.tenant;
         if self == Self::Approve {
-            tenant.grant(READER, json!({})).await?;
+            prepared.ask(json!({})).await?;
             tenant.wait_reason(READER, "AwaitingApproval").await?;
         } else if self != Self::Issue {
             let more = match self {
                 Self::Expire => json!({"expiresAt": in_seconds(ends_in)}),
                 _ => json!({}),
             };
-            tenant.live(READER, more).await?;
-            wait_told(&tenant).await?;
+            prepared.ask(more).await?;
+            prepared.approve().await?;
+            tenant.wait_reason(READER, "Issued").await?;
+            prepared.working().await?;
+            wait_told(tenant).await?;
         }
-        let uid = bystanders::uid_of_grant(&tenant).await?;
-        let bystanders = bystanders::around(&tenant, &uid).await?;
-        Ok(Prepared { tenant, bystanders })
+        let uid = bystanders::uid_of_grant(tenant).await?;
+        prepared.bystanders = bystanders::around(&prepared, &uid).await?;
+        Ok(prepared)
     }
 
     /// Makes it happen; returns when the cause is there, or for an end that comes by itself, at once.
-    pub async fn cause(self, tenant: &Tenant<'_>) -> Result<()> {
+    pub async fn cause(self, prepared: &Prepared<'_>) -> Result<()> {
+        let tenant = &prepared.tenant;
         match self {
             Self::Issue => {
-                tenant.grant(READER, json!({})).await?;
-                tenant.approve(READER, json!({})).await?;
+                prepared.ask(json!({})).await?;
+                prepared.approve().await?;
             }
-            Self::Approve => drop(tenant.approve(READER, json!({})).await?),
+            Self::Approve => prepared.approve().await?,
             Self::Rotate => {
                 let ask = json!({"metadata": {"annotations": {"wayleave.dev/rotateRequestedAt": "now"}}});
                 tenant
@@ -111,9 +179,7 @@ impl Scenario {
                     .await?;
             }
             Self::Expire => {}
-            Self::Revoke => {
-                tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-            }
+            Self::Revoke => prepared.revoke().await?,
             Self::OwnerRemoved => tenant.delete("AccessOwner", "", &tenant.owner_name("bob")).await?,
             Self::GrantDeleted => tenant.delete("AccessGrant", &tenant.ns, READER).await?,
             Self::NamespaceDeleted => {
@@ -122,6 +188,9 @@ impl Scenario {
                     .delete(&tenant.ns, &DeleteParams::default())
                     .await
                     .context("deleting the namespace")?;
+            }
+            Self::Uninstall => {
+                create(&tenant.root, "ConfigMap", NAMESPACE, MARKER, json!({})).await?;
             }
         }
         Ok(())
@@ -147,25 +216,26 @@ impl Scenario {
             Self::OwnerRemoved => "OwnerRemoved",
             Self::GrantDeleted => return wait_gone(tenant, "AccessGrant", &tenant.ns, READER).await,
             Self::NamespaceDeleted => return wait_gone(tenant, "Namespace", "", &tenant.ns).await,
+            Self::Uninstall => "Uninstalling",
         };
         tenant.wait_reason(READER, reason).await.map(drop)
     }
 }
 
-/// The enrolment of the namespace is held: that is written once for all of its grants.
-async fn wait_held(tenant: &Tenant<'_>) -> Result<()> {
-    eventually("the enrolment to be held", LIMIT, || async {
-        let binding = api(&tenant.root, "RoleBinding", &tenant.ns).get("enrolment").await?;
+/// The enrolment of each namespace is held: that is written once for all grants there.
+async fn wait_held(prepared: &Prepared<'_>) -> Result<()> {
+    let tenant = &prepared.tenant;
+    eventually("the enrolments to be held", LIMIT, || async {
         let integration = api(&tenant.root, "PartnerIntegration", &tenant.ns).get("acme").await?;
         ensure!(
             integration.data["status"]["conditions"].is_array(),
             "the integration has no status"
         );
-        Ok(binding
-            .metadata
-            .finalizers
-            .is_some_and(|all| !all.is_empty())
-            .then_some(()))
+        for namespace in prepared.namespaces() {
+            let binding = api(&tenant.root, "RoleBinding", &namespace).get("enrolment").await?;
+            ensure!(!binding.finalizers().is_empty(), "{namespace} is not held");
+        }
+        Ok(Some(()))
     })
     .await
 }

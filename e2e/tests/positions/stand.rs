@@ -4,17 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use wayleave_e2e::install::let_reserved_label_through;
-use wayleave_e2e::tenant::{LIMIT, ROOT};
-use wayleave_e2e::{ControlPlane, Faults, Operator, OperatorOptions, eventually, install};
+use wayleave_e2e::tenant::{LIMIT, ROOT, create};
+use wayleave_e2e::{ControlPlane, Faults, InstallOptions, Operator, OperatorOptions, eventually, install_with};
 
 use crate::bystanders;
 
 /// Whether everything is tried, not a selection.
 const LONG_VARIABLE: &str = "WAYLEAVE_TEST_LONG";
+/// A ClusterRole that grants may name: to list Services.
+pub const READING: &str = "reading";
 /// So long nothing is called about a grant before its end state is looked at: numbers are written once a second.
 const QUIET: Duration = Duration::from_millis(2_500);
+
+/// A control plane with the chart, and what shapes of grants need of a cluster.
+async fn control_plane() -> Result<ControlPlane> {
+    let cp = ControlPlane::start().await?;
+    bystanders::make_elders(&cp).await?;
+    let chart = InstallOptions {
+        values: json!({"replicas": 0, "ceiling": {"clusterRoles": [READING], "staticCredentials": true}}),
+        ..InstallOptions::default()
+    };
+    install_with(&cp, chart).await?;
+    let rules = json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["get", "list"]}]);
+    create(&cp.admin().await?, "ClusterRole", "", READING, json!({"rules": rules})).await?;
+    let_reserved_label_through(&cp, ROOT).await?;
+    Ok(cp)
+}
 
 /// Whether everything is to be tried.
 pub fn is_long() -> bool {
@@ -31,17 +49,22 @@ pub struct Stand {
 }
 
 impl Stand {
+    /// On the control plane that tests share, one after the other.
     pub async fn start() -> Result<Self> {
-        static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
-        let made = || async {
-            let cp = ControlPlane::start().await?;
-            bystanders::make_elders(&cp).await?;
-            install(&cp).await?;
-            let_reserved_label_through(&cp, ROOT).await?;
-            anyhow::Ok((cp, Mutex::new(())))
-        };
-        let (cp, turn) = CLUSTER.get_or_try_init(made).await?;
-        let turn = turn.lock().await;
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        Self::on(&SHARED).await
+    }
+
+    /// On one where everything may end, of all tenants.
+    pub async fn alone() -> Result<Self> {
+        static ALONE: OnceCell<ControlPlane> = OnceCell::const_new();
+        Self::on(&ALONE).await
+    }
+
+    async fn on(place: &'static OnceCell<ControlPlane>) -> Result<Self> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let cp = place.get_or_try_init(control_plane).await?;
         let faults = Faults::of_operator(cp).await?;
         let options = OperatorOptions {
             kubeconfig: Some(faults.kubeconfig().to_owned()),

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
-use serde_json::json;
 use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::api;
 use wayleave_e2e::{Fault, eventually};
 
 use crate::picture::Picture;
 use crate::scenario::{Prepared, READER, Scenario};
+use crate::shape::Shape;
 use crate::stand::{Stand, is_long};
 
 /// Each call is broken so many times.
@@ -38,9 +38,11 @@ struct World<'a> {
 async fn prepare<'a>(stand: &'a Stand, number: usize) -> Result<World<'a>> {
     let name = |what: &str| format!("starts-{what}-{number}x");
     let world = World {
-        stays: Scenario::Revoke.prepare(stand.cp, &name("stays"), 0).await?,
-        ends: Scenario::Revoke.prepare(stand.cp, &name("ends"), 0).await?,
-        begins: Scenario::Approve.prepare(stand.cp, &name("begins"), 0).await?,
+        stays: Scenario::Revoke.prepare(stand, Shape::Plain, &name("stays"), 0).await?,
+        ends: Scenario::Revoke.prepare(stand, Shape::Plain, &name("ends"), 0).await?,
+        begins: Scenario::Approve
+            .prepare(stand, Shape::Plain, &name("begins"), 0)
+            .await?,
     };
     for prepared in [&world.stays, &world.ends, &world.begins] {
         stand.quiet(&prepared.tenant.ns, 0).await?;
@@ -51,7 +53,7 @@ async fn prepare<'a>(stand: &'a Stand, number: usize) -> Result<World<'a>> {
 /// Starts the operator while each shared call is broken at first; gives what was broken, with the number of times.
 async fn start(stand: &Stand, world: &World<'_>, fault: Fault) -> Result<BTreeMap<String, usize>> {
     let World { stays, ends, begins } = world;
-    let before = Picture::of(&stays.tenant).await?;
+    let before = Picture::of(stays).await?;
     let partner = ends.tenant.partner(READER).await?;
     stand.operator.stop().await?;
     let met: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
@@ -65,8 +67,8 @@ async fn start(stand: &Stand, world: &World<'_>, fault: Fault) -> Result<BTreeMa
         *count += 1;
         *count <= TIMES
     });
-    Scenario::Revoke.cause(&ends.tenant).await?;
-    Scenario::Approve.cause(&begins.tenant).await?;
+    Scenario::Revoke.cause(ends).await?;
+    Scenario::Approve.cause(begins).await?;
     stand.operator.start_again()?;
     let limit = if fault == Fault::Hangs { GIVEN_UP } else { SOON };
     let started = Instant::now();
@@ -85,16 +87,13 @@ async fn start(stand: &Stand, world: &World<'_>, fault: Fault) -> Result<BTreeMa
     ensure!(begins.tenant.partner(READER).await?.read().await? == 200);
     ensure!(stays.tenant.partner(READER).await?.read().await? == 200);
     stand.quiet(&stays.tenant.ns, 0).await?;
-    let differences = Picture::of(&stays.tenant).await?.differences(&before);
+    let differences = Picture::of(stays).await?.differences(&before);
     ensure!(
         differences.is_empty(),
         "what was in order was written to: {differences:#?}"
     );
     for prepared in [stays, begins] {
-        prepared
-            .tenant
-            .decide("AccessGrant", READER, "Revoke", json!({}))
-            .await?;
+        prepared.revoke().await?;
         prepared.tenant.wait_reason(READER, "Revoked").await?;
     }
     let met = met.lock().unwrap_or_else(PoisonError::into_inner).clone();

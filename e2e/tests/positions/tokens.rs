@@ -8,14 +8,15 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::json;
 use wayleave_e2e::eventually;
-use wayleave_e2e::faults::Minted;
+
+use crate::scenario::Prepared;
 
 /// The authenticator keeps a success for ten seconds.
 const CACHED: Duration = Duration::from_secs(14);
 
-/// The API server's answers to a token: to who it is, and to what was granted.
-pub async fn answers(anybody: &Client, minted: &Minted) -> Result<(u16, u16)> {
-    let bearer = format!("Bearer {}", minted.token);
+/// The API server's answers to a token: to who it is, and to each of these paths.
+pub async fn answers(anybody: &Client, token: &str, paths: &[String]) -> Result<(u16, Vec<u16>)> {
+    let bearer = format!("Bearer {token}");
     let whoami = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let ask = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
         .header(AUTHORIZATION, &bearer)
@@ -27,27 +28,42 @@ pub async fn answers(anybody: &Client, minted: &Minted) -> Result<(u16, u16)> {
         .context("asking who a token is")?
         .status()
         .as_u16();
-    let read = http::Request::get(format!("/api/v1/namespaces/{}/configmaps/feed", minted.tenant))
-        .header(AUTHORIZATION, &bearer)
-        .body(Body::empty())?;
-    let reads = anybody
-        .send(read)
-        .await
-        .context("reading with a token")?
-        .status()
-        .as_u16();
+    let mut reads = Vec::new();
+    for path in paths {
+        let read = http::Request::get(path)
+            .header(AUTHORIZATION, &bearer)
+            .body(Body::empty())?;
+        let answer = anybody.send(read).await.context("reading with a token")?;
+        reads.push(answer.status().as_u16());
+    }
     Ok((known, reads))
 }
 
-/// Waits until none of them is anybody's: neither authenticated nor let in anywhere.
-pub async fn wait_dead(anybody: &Client, all: &[Minted]) -> Result<()> {
-    for minted in all {
-        eventually(&format!("a token of {} to be dead", minted.tenant), CACHED, || async {
-            let (known, reads) = answers(anybody, minted).await?;
-            ensure!((known, reads) == (401, 401), "answered with {known} and {reads}");
+/// Waits until none of these tokens is anybody's: neither authenticated nor let in anywhere.
+pub async fn wait_dead(anybody: &Client, prepared: &Prepared<'_>, all: &[String]) -> Result<()> {
+    let paths = prepared.readable();
+    for token in all {
+        let what = format!("a token of {} to be dead", prepared.tenant.ns);
+        eventually(&what, CACHED, || async {
+            let (known, reads) = answers(anybody, token, &paths).await?;
+            ensure!(
+                known == 401 && reads.iter().all(|code| *code == 401),
+                "answered with {known} and {reads:?}"
+            );
             Ok(Some(()))
         })
         .await?;
     }
+    Ok(())
+}
+
+/// A token of which nothing is ours goes on being somebody's, and may do nothing of what was granted.
+pub async fn is_of_no_use(anybody: &Client, prepared: &Prepared<'_>, token: &str) -> Result<()> {
+    let (known, reads) = answers(anybody, token, &prepared.readable()).await?;
+    // With the namespace goes its ServiceAccount; the authenticator may not have noticed yet.
+    ensure!(
+        matches!(known, 201 | 401) && reads.iter().all(|code| matches!(code, 401 | 403)),
+        "a static token is answered with {known} and {reads:?}"
+    );
     Ok(())
 }
