@@ -81,7 +81,14 @@ async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
     for values in [
         json!({}),
         json!({
-            "podDisruptionBudget": {"enabled": true},
+            "podDisruptionBudget": {"enabled": false},
+            "commonLabels": {"team": "security"},
+            "hostUsers": false,
+            "extraEnv": [{"name": "A", "value": "b"}],
+            "extraVolumes": [{"name": "a", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "a", "mountPath": "/a"}],
+            "strategy": {"rollingUpdate": {"maxUnavailable": 1}},
+            "dnsConfig": {"nameservers": ["192.0.2.1"]},
             "namespaces": [ENROLLED],
             "admission": {"requirePodOperator": true, "delegates": {"requests": ["system:serviceaccount:gitops:bot"], "decisions": ["bot"]}},
             "enrolment": {"otherClusterRoles": ["wide"]}
