@@ -84,6 +84,7 @@ async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
             "podDisruptionBudget": {"enabled": false},
             "commonLabels": {"team": "security"},
             "hostUsers": false,
+            "networkPolicy": {"enabled": true},
             "extraEnv": [{"name": "A", "value": "b"}],
             "extraVolumes": [{"name": "a", "emptyDir": {}}],
             "extraVolumeMounts": [{"name": "a", "mountPath": "/a"}],

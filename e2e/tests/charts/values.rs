@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::render::{CHART, POLICIES, chart, find, helm, objects, of_kind, template};
+use crate::render::{CHART, POLICIES, chart, find, for_cluster, helm, objects, of_kind, template};
 
 #[tokio::test]
 async fn helm_lint_finds_nothing() -> Result<()> {
@@ -71,6 +71,14 @@ fn policy_says(objects: &[Value], name: &str, text: &str) -> bool {
 
 fn enrolment_rules(objects: &[Value]) -> String {
     find(objects, "ClusterRole", "wayleave-enrolment").map_or_else(String::new, |role| role["rules"].to_string())
+}
+
+/// Whether there is this monitor, with all that the rows set.
+fn is_monitor(objects: &[Value], kind: &str, endpoints: &str) -> bool {
+    let endpoint = json!([{"port": "http", "path": "/metrics", "interval": "7s", "scrapeTimeout": "5s",
+        "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}]);
+    find(objects, kind, "wayleave")
+        .is_some_and(|it| it["metadata"]["labels"]["a"] == "b" && it["spec"][endpoints] == endpoint)
 }
 
 fn rows() -> Vec<Row> {
@@ -286,6 +294,44 @@ fn rows() -> Vec<Row> {
         ("metrics.service", json!(false), |all| {
             of_kind(all, "Service").is_empty()
         }),
+        ("metrics.serviceAnnotations", json!({"a": "b"}), |all| {
+            of_kind(all, "Service")[0]["metadata"]["annotations"]["a"] == "b"
+        }),
+        (
+            "metrics.serviceMonitor",
+            json!({"renderMode": "always", "labels": {"a": "b"}, "interval": "7s", "scrapeTimeout": "5s",
+                "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}),
+            |all| is_monitor(all, "ServiceMonitor", "endpoints"),
+        ),
+        (
+            "metrics.podMonitor",
+            json!({"renderMode": "always", "labels": {"a": "b"}, "interval": "7s", "scrapeTimeout": "5s",
+                "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}),
+            |all| is_monitor(all, "PodMonitor", "podMetricsEndpoints"),
+        ),
+        ("networkPolicy.enabled", json!(true), |all| {
+            let policies = of_kind(all, "NetworkPolicy");
+            policies.len() == 1
+                && policies[0]["spec"]["policyTypes"] == json!(["Ingress", "Egress"])
+                && policies[0]["spec"]["ingress"] == json!([{"ports": [{"port": 8080}]}])
+                && policies[0]["spec"]["egress"] == json!([{"ports": [{"port": 443}, {"port": 6443}]}])
+        }),
+        (
+            "networkPolicy",
+            json!({"enabled": true, "scrapers": [{"podSelector": {}}], "apiServers": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+                "apiServerPorts": [16443], "extraEgress": [{"ports": [{"port": 53}]}]}),
+            |all| {
+                let rules = |it: &Value| {
+                    it["spec"]["ingress"][0]["from"] == json!([{"podSelector": {}}])
+                        && it["spec"]["egress"]
+                            == json!([
+                                {"ports": [{"port": 16443}], "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+                                {"ports": [{"port": 53}]}
+                            ])
+                };
+                of_kind(all, "NetworkPolicy").into_iter().any(rules)
+            },
+        ),
         ("uninstall.hook", json!(false), |all| of_kind(all, "Job").is_empty()),
         ("uninstall.timeoutSeconds", json!(99), |all| {
             let job = &of_kind(all, "Job")[0]["spec"];
@@ -566,6 +612,43 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             json!("half"),
             "/podDisruptionBudget/maxUnavailable",
         ),
+        (
+            CHART,
+            "metrics.serviceMonitor.renderMode",
+            json!("maybe"),
+            "/metrics/serviceMonitor/renderMode",
+        ),
+        (
+            CHART,
+            "metrics.podMonitor.interval",
+            json!("often"),
+            "/metrics/podMonitor/interval",
+        ),
+        (
+            CHART,
+            "metrics",
+            json!({"service": false, "serviceMonitor": {"renderMode": "always"}}),
+            "metrics.serviceMonitor.renderMode: there is no Service",
+        ),
+        (
+            CHART,
+            "metrics",
+            json!({"podMonitor": {"renderMode": "always"}, "serviceMonitor": {"renderMode": "always"}}),
+            "metrics.podMonitor.renderMode: every replica would be scraped twice",
+        ),
+        (CHART, "networkPolicy.enabled", json!("no"), "/networkPolicy/enabled"),
+        (
+            CHART,
+            "networkPolicy.scrapers",
+            json!(["all"]),
+            "/networkPolicy/scrapers/0",
+        ),
+        (
+            CHART,
+            "networkPolicy.apiServerPorts",
+            json!([0]),
+            "/networkPolicy/apiServerPorts/0",
+        ),
         (CHART, "namespaces", json!(["kube-system"]), "/namespaces/0"),
         (CHART, "namespaces", json!(["payments", "payments"]), "/namespaces"),
         (
@@ -715,5 +798,47 @@ async fn a_chart_of_charts_may_hold_it() -> Result<()> {
             "{chart}: what helm or another chart reads changes nothing"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_monitor_is_made_where_its_kind_is_served() -> Result<()> {
+    for (key, kind) in [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")] {
+        let values = json!({"metrics": {key: {"renderMode": "auto"}}}).to_string();
+        for served in [false, true] {
+            let mut helm = for_cluster(CHART, true).await?.stdin(&values);
+            if served {
+                helm = helm.arg(format!("--api-versions=monitoring.coreos.com/v1/{kind}"));
+            }
+            let text = helm.run().await?.ok()?;
+            let made = text.contains(&format!("\nkind: {kind}\n"));
+            ensure!(made == served, "{kind}: served {served}, made {made}");
+        }
+    }
+    Ok(())
+}
+
+/// A selector that no longer fits would open what it was to close.
+#[tokio::test]
+async fn the_network_policy_and_the_services_mean_the_pods_that_there_are() -> Result<()> {
+    let all = objects(CHART, &json!({"networkPolicy": {"enabled": true}})).await?;
+    let labels = |kind: &str| of_kind(&all, kind)[0]["spec"]["template"]["metadata"]["labels"].clone();
+    let selected = |selector: &Value, labels: &Value| {
+        let pairs = selector.as_object().into_iter().flatten();
+        pairs.into_iter().all(|(key, value)| labels[key] == *value)
+    };
+    let policy = &of_kind(&all, "NetworkPolicy")[0]["spec"]["podSelector"];
+    let expression = &policy["matchExpressions"][0];
+    for kind in ["Deployment", "Job"] {
+        let labels = labels(kind);
+        ensure!(selected(&policy["matchLabels"], &labels), "{kind}: {labels}");
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values = expression["values"].as_array().cloned().unwrap_or_default();
+        ensure!(values.contains(&labels[key]), "{kind}: {labels}");
+    }
+    let service = &of_kind(&all, "Service")[0]["spec"]["selector"];
+    ensure!(selected(service, &labels("Deployment")) && !selected(service, &labels("Job")));
+    let port = &container(&all)["ports"][0]["containerPort"];
+    ensure!(of_kind(&all, "NetworkPolicy")[0]["spec"]["ingress"][0]["ports"][0]["port"] == *port);
     Ok(())
 }
