@@ -47,11 +47,11 @@ pub async fn cluster() -> Result<&'static ControlPlane> {
     CLUSTER.get_or_try_init(build).await
 }
 
-async fn kubectl(cp: &ControlPlane) -> Result<Tool> {
+pub async fn kubectl(cp: &ControlPlane) -> Result<Tool> {
     cp.kubectl(&cp.admin_kubeconfig()).await
 }
 
-async fn apply(cp: &ControlPlane, arguments: &[&str], objects: &str) -> Result<Output> {
+pub async fn apply(cp: &ControlPlane, arguments: &[&str], objects: &str) -> Result<Output> {
     kubectl(cp)
         .await?
         .args(["apply", "-f", "-"])

@@ -3,5 +3,6 @@
 
 mod install;
 mod least_privilege;
+mod partners;
 mod render;
 mod values;

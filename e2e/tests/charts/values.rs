@@ -332,6 +332,19 @@ fn rows() -> Vec<Row> {
                 of_kind(all, "NetworkPolicy").into_iter().any(rules)
             },
         ),
+        ("flowControl.enabled", json!(false), |all| {
+            of_kind(all, "FlowSchema").is_empty() && of_kind(all, "PriorityLevelConfiguration").is_empty()
+        }),
+        ("flowControl.nominalConcurrencyShares", json!(77), |all| {
+            of_kind(all, "PriorityLevelConfiguration")[0]["spec"]["limited"]["nominalConcurrencyShares"] == 77
+        }),
+        ("flowControl.queueLengthLimit", json!(77), |all| {
+            let level = &of_kind(all, "PriorityLevelConfiguration")[0]["spec"]["limited"];
+            level["limitResponse"]["queuing"]["queueLengthLimit"] == 77
+        }),
+        ("flowControl.matchingPrecedence", json!(77), |all| {
+            of_kind(all, "FlowSchema")[0]["spec"]["matchingPrecedence"] == 77
+        }),
         ("uninstall.hook", json!(false), |all| of_kind(all, "Job").is_empty()),
         ("uninstall.timeoutSeconds", json!(99), |all| {
             let job = &of_kind(all, "Job")[0]["spec"];
@@ -648,6 +661,18 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             "networkPolicy.apiServerPorts",
             json!([0]),
             "/networkPolicy/apiServerPorts/0",
+        ),
+        (
+            CHART,
+            "flowControl.nominalConcurrencyShares",
+            json!(0),
+            "/flowControl/nominalConcurrencyShares",
+        ),
+        (
+            CHART,
+            "flowControl.matchingPrecedence",
+            json!(0),
+            "/flowControl/matchingPrecedence",
         ),
         (CHART, "namespaces", json!(["kube-system"]), "/namespaces/0"),
         (CHART, "namespaces", json!(["payments", "payments"]), "/namespaces"),
