@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -371,4 +371,104 @@ async fn an_upgrade_puts_back_what_an_emergency_took_off() -> Result<()> {
     .await?;
     install(&cp).await?;
     eventually("the policy to hold again", LIMIT, refused).await
+}
+
+#[tokio::test]
+async fn a_second_installation_is_refused_with_the_name_of_the_first() -> Result<()> {
+    let cp = cluster().await?;
+    let again = async |release: &str, namespace: &str, more: &[&str]| {
+        let helm = cp.helm(&cp.admin_kubeconfig()).await?;
+        let helm = helm.args(["upgrade", "--install", release]).arg(chart(CHART));
+        let helm = helm.args(["--namespace", namespace, "--dry-run=server", "--set", "replicas=0"]);
+        helm.args(more).run().await
+    };
+    let first = "Wayleave is in this cluster already, as release wayleave in namespace wayleave-system";
+    for (release, namespace) in [("other", NAMESPACE), ("wayleave", ELSEWHERE), ("other", ELSEWHERE)] {
+        let apart = "crds.enabled=false,identityNamespace.name=others,enrolment.name=other";
+        for more in [&[][..], &["--set", apart][..]] {
+            let output = again(release, namespace, more).await?;
+            ensure!(
+                !output.status.success() && output.stderr.contains(first),
+                "{release} in {namespace}: {}",
+                output.stderr
+            );
+        }
+    }
+    // Nor does the first change whose rights and policies these are, and leave what it holds behind.
+    let renamed = again("wayleave", NAMESPACE, &["--set", "serviceAccount.name=other"]).await?;
+    let says = "already, with the operator wayleave-system/wayleave: keep its namespace and name";
+    ensure!(renamed.stderr.contains(says), "{}", renamed.stderr);
+    again("wayleave", NAMESPACE, &[]).await?.ok()?;
+    Ok(())
+}
+
+/// What helm says after an installation, as if it had been done.
+async fn notes(cp: Option<&ControlPlane>, values: Value) -> Result<String> {
+    let helm = match cp {
+        Some(cp) => helm(cp).await?.args(["upgrade", "--install", "--dry-run=server"]),
+        None => crate::render::helm().await?.args(["install", "--dry-run=client"]),
+    };
+    let helm = helm.arg("wayleave").arg(chart(CHART));
+    let helm = helm.args(["--namespace", NAMESPACE, "--values", "-"]);
+    let text = helm.stdin(values.to_string()).run().await?.ok()?;
+    let notes = text.split_once("\nNOTES:\n").map(|(_, notes)| notes.to_owned());
+    notes.context("helm says nothing")
+}
+
+#[tokio::test]
+async fn the_notes_tell_the_next_step_and_what_is_missing() -> Result<()> {
+    let plain = notes(None, json!({})).await?;
+    for said in [
+        "kubectl rollout status deployment/wayleave --namespace wayleave-system",
+        "come with the chart wayleave-policies",
+        "kubectl create rolebinding wayleave-enrolment --namespace NAMESPACE",
+        "Bind wayleave-requester",
+    ] {
+        ensure!(plain.contains(said), "{said}: {plain}");
+    }
+    ensure!(!plain.contains("WARNING"), "nobody was asked: {plain}");
+    for (values, said) in [
+        (json!({"replicas": 0}), "replicas is 0"),
+        (json!({"replicas": 1}), "there is one replica"),
+        (
+            json!({"uninstall": {"hook": false}}),
+            "the hook that ends all access is off",
+        ),
+        (
+            json!({"admission": {"enabled": false}}),
+            "the admission policies are off",
+        ),
+        (json!({"rbac": {"create": false}}), "rbac.create is off"),
+        (
+            json!({"metrics": {"podMonitor": {"renderMode": "auto"}}}),
+            "No PodMonitor was made",
+        ),
+    ] {
+        let notes = notes(None, values).await?;
+        ensure!(notes.contains(said) && !plain.contains(said), "{said}: {notes}");
+    }
+    let cp = ControlPlane::start().await?;
+    for (values, said) in [
+        (json!({"crds": {"enabled": false}}), "the kinds are missing"),
+        (
+            json!({"serviceAccount": {"create": false, "name": "mine"}}),
+            "the ServiceAccount mine is missing",
+        ),
+        (
+            json!({"priorityClassName": "mine"}),
+            "the PriorityClass mine is missing",
+        ),
+    ] {
+        let notes = notes(Some(&cp), values).await?;
+        ensure!(notes.contains(said) && !plain.contains(said), "{said}: {notes}");
+    }
+    install(&cp).await?;
+    let there = json!({"crds": {"enabled": false}, "priorityClassName": "system-cluster-critical"});
+    let without = notes(Some(&cp), there.clone()).await?;
+    ensure!(without.contains("come with the chart wayleave-policies"), "{without}");
+    ensure!(!without.contains("missing"), "{without}");
+    helm_install_policies(&cp).await?.ok()?;
+    let with = notes(Some(&cp), there).await?;
+    ensure!(!with.contains("come with the chart wayleave-policies"), "{with}");
+    Ok(())
 }
