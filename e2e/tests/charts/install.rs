@@ -18,7 +18,7 @@ use crate::render::{CHART, POLICIES, chart, for_cluster, objects, template};
 
 pub const ENROLLED: &str = "payments";
 pub const ELSEWHERE: &str = "elsewhere";
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+pub const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The control plane that tests share: the chart is there, and one namespace enrolled by it.
 pub async fn cluster() -> Result<&'static ControlPlane> {

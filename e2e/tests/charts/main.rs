@@ -4,5 +4,6 @@
 mod install;
 mod least_privilege;
 mod partners;
+mod reference;
 mod render;
 mod values;

@@ -1,7 +1,5 @@
 //! All partners as one group: what they take of the API server together, and what its audit log keeps of them.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use kube::Client;
 use kube::client::Body;
@@ -9,9 +7,8 @@ use serde_json::json;
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, workspace};
 use wayleave_e2e::{ControlPlane, eventually};
 
-use crate::install::{ELSEWHERE, apply, cluster, kubectl};
+use crate::install::{ELSEWHERE, LIMIT, apply, cluster, kubectl};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Who is in it may write, as nobody is bound whom partners' group names.
 const WRITERS: &str = "audit-probe";
 

@@ -485,7 +485,7 @@ async fn every_value_does_what_it_says() -> Result<()> {
     Ok(())
 }
 
-fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
+pub fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
     match value.as_object() {
         Some(fields) if !fields.is_empty() => {
             for (key, value) in fields {
