@@ -3,6 +3,7 @@
 
 mod install;
 mod least_privilege;
+mod manifests;
 mod partners;
 mod reference;
 mod render;
