@@ -14,7 +14,7 @@ use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::text;
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
 
-use crate::render::{CHART, POLICIES, chart, for_cluster, objects, template};
+use crate::render::{CHART, POLICIES, chart, for_cluster, objects, of_kind, template};
 
 pub const ENROLLED: &str = "payments";
 pub const ELSEWHERE: &str = "elsewhere";
@@ -161,18 +161,16 @@ async fn the_deployment_runs_under_restricted_pod_security() -> Result<()> {
             .ok()?;
     }
     let all = objects(CHART, &json!({})).await?;
-    let mut deployment = all
-        .into_iter()
-        .find(|it| it["kind"] == "Deployment")
-        .expect("the chart has a Deployment");
+    let [mut deployment, mut job] = ["Deployment", "Job"].map(|kind| of_kind(&all, kind)[0].clone());
     deployment["metadata"]["namespace"] = json!(namespace);
+    job["metadata"]["namespace"] = json!(namespace);
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("one");
     pod["metadata"]["namespace"] = json!(namespace);
     pod["spec"]["serviceAccountName"] = json!("default");
-    for object in [deployment, pod.clone()] {
+    for object in [deployment, job, pod.clone()] {
         let output = apply(cp, &["--dry-run=server"], &object.to_string()).await?;
         ensure!(!output.stderr.contains("Warning"), "{}", output.stderr);
         output.ok()?;
