@@ -9,7 +9,7 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use wayleave::api::names::ADMISSION_POLICIES;
-use wayleave_e2e::install::can_stamp;
+use wayleave_e2e::install::{can_stamp, wait_installed};
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::text;
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
@@ -369,6 +369,42 @@ async fn an_upgrade_puts_back_what_an_emergency_took_off() -> Result<()> {
     .await?;
     install(&cp).await?;
     eventually("the policy to hold again", LIMIT, refused).await
+}
+
+#[tokio::test]
+async fn a_rollback_gives_back_what_was_there() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    install(&cp).await?;
+    let get = async |what: &[&str]| kubectl(&cp).await?.args(["get"]).args(what).run().await?.ok();
+    let uid = "jsonpath={.metadata.uid}";
+    let before = get(&["crd", "accessgrants.wayleave.dev", "-o", uid]).await?;
+    let labelled = [
+        "validatingadmissionpolicies,deployments",
+        "-A",
+        "-l",
+        "team=security",
+        "-o",
+        "name",
+    ];
+    let flow = ["flowschema,prioritylevelconfiguration", "-o", "name"];
+    ensure!(get(&flow).await?.contains("wayleave-partners"));
+
+    let values = json!({"replicas": 0, "commonLabels": {"team": "security"}, "flowControl": {"enabled": false}});
+    let other = InstallOptions {
+        values,
+        ..InstallOptions::default()
+    };
+    install_with(&cp, other).await?;
+    ensure!(!get(&flow).await?.contains("wayleave-partners") && get(&labelled).await?.lines().count() > 15);
+
+    helm(&cp).await?.args(["rollback", "wayleave", "1"]).run().await?.ok()?;
+    wait_installed(&cp).await?;
+    ensure!(get(&flow).await?.contains("wayleave-partners") && get(&labelled).await?.is_empty());
+    ensure!(
+        get(&["crd", "accessgrants.wayleave.dev", "-o", uid]).await? == before,
+        "the same kinds"
+    );
+    Ok(())
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const MARKS: [&str; 2] = ["    app.kubernetes.io/managed-by: Helm\n", "# Source:
 /// Nor does anything but helm keep what is deleted.
 const KEPT: &str =
     "  annotations:\n    # With it would go the identities of live grants.\n    helm.sh/resource-policy: keep\n";
-const MADE: &str = "# Made from charts/wayleave; UPDATE_GOLDEN=1 cargo test --test charts makes it anew.\n";
+const MADE: &str = "# Made from charts/wayleave by `make manifests`.\n";
 
 /// What each overlay sets of the chart, for a cluster that has what it needs.
 const OVERLAYS: [(&str, &str); 2] = [
@@ -109,7 +109,7 @@ async fn the_manifests_are_what_the_chart_renders() -> Result<()> {
         let line = wanted.lines().find(|line| !found.contains(*line));
         ensure!(
             found == wanted,
-            "deploy/{file} is behind the chart: {}; {UPDATE}=1 makes it anew",
+            "deploy/{file} is behind the chart: {}; run `make manifests`",
             line.unwrap_or("a line too many")
         );
     }

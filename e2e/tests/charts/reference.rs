@@ -96,7 +96,7 @@ fn the_readme_has_the_reference_of_all_values() -> Result<()> {
         .unwrap_or("a line too many");
     ensure!(
         readme == wanted,
-        "README.md is behind values.yaml: {line}; {UPDATE}=1 writes it"
+        "README.md is behind values.yaml: {line}; run `make manifests`"
     );
     Ok(())
 }
