@@ -54,6 +54,10 @@ lint: tools ## check format, lints, documentation, and, where cargo-deny is inst
 generate: tools ## write crds/ and the chart's copy from the types
 	$(CARGO) run --locked --bin crdgen crds charts/wayleave/files/crds
 
+.PHONY: manifests
+manifests: control-plane ## write what is made from the chart: deploy/, the reference of its values, and what the operator is given
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --locked --test charts -- the_manifests_are the_readme_has the_operator_is_given
+
 .PHONY: clean
 clean: ## remove what was built here
 	$(CARGO) clean

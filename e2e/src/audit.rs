@@ -9,22 +9,26 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::eventually::eventually;
+use crate::operator::workspace;
 
 pub(crate) const FILE: &str = "audit.jsonl";
 const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
 
-/// One event for each call, when its answer is complete: nothing is left out and no content is recorded.
-pub(crate) fn policy() -> String {
-    json!({
-        "apiVersion": "audit.k8s.io/v1",
-        "kind": "Policy",
-        "omitStages": ["RequestReceived", "ResponseStarted"],
-        "rules": [{ "level": "Metadata" }],
-    })
-    .to_string()
+/// One event for each call, when its answer is complete: nothing is left out. Of partners what is advised is recorded, of others
+/// no content.
+pub(crate) fn policy() -> Result<String> {
+    let path = workspace().join("deploy/audit-policy.yaml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut policy: Value = serde_saphyr::from_str(&text)?;
+    policy["omitStages"] = json!(["RequestReceived", "ResponseStarted"]);
+    let rules = policy["rules"]
+        .as_array_mut()
+        .context("the audit policy has no rules")?;
+    rules.push(json!({ "level": "Metadata" }));
+    Ok(policy.to_string())
 }
 
 /// A position in the audit log; by default its beginning.

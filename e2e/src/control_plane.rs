@@ -309,7 +309,7 @@ impl Own {
         for (name, content) in files {
             std::fs::write(workdir.join(name), content)?;
         }
-        std::fs::write(workdir.join("audit-policy.json"), audit::policy())?;
+        std::fs::write(workdir.join("audit-policy.json"), audit::policy()?)?;
 
         let [etcd_port, peer_port, api_port] = [free_port()?, free_port()?, free_port()?];
         let server_url = format!("https://127.0.0.1:{api_port}");

@@ -1,11 +1,16 @@
 {{/* The operator's user name. */}}
 {{- define "wayleave.operator" -}}
-system:serviceaccount:{{ .Release.Namespace }}:{{ include "wayleave.serviceAccount" . }}
+system:serviceaccount:{{ include "wayleave.namespace" . }}:{{ include "wayleave.serviceAccount" . }}
 {{- end }}
 
 {{/* CEL: the names of the ClusterRoles that enrol a namespace. */}}
 {{- define "wayleave.enrolmentRoles" -}}
 {{ prepend .Values.enrolment.otherClusterRoles .Values.enrolment.name | toJson }}
+{{- end }}
+
+{{/* CEL: the namespaces that can't be enrolled, beside kube-*. Helm keeps its Secrets in the release's. */}}
+{{- define "wayleave.protected" -}}
+{{ concat (list (include "wayleave.namespace" .) .Values.identityNamespace.name .Release.Namespace) .Values.admission.protectedNamespaces | uniq | toJson }}
 {{- end }}
 
 {{/* CEL variables of the policies: who writes. */}}

@@ -1,23 +1,33 @@
 {{/* The name of everything that the chart makes; "wayleave" for a release of that name. */}}
 {{- define "wayleave.fullname" -}}
+{{- $name := .Values.nameOverride | default "wayleave" -}}
 {{- if .Values.fullnameOverride -}}
 {{ .Values.fullnameOverride }}
-{{- else if contains "wayleave" .Release.Name -}}
+{{- else if contains $name .Release.Name -}}
 {{ .Release.Name | trunc 40 | trimSuffix "-" }}
 {{- else -}}
-{{ printf "%s-wayleave" (.Release.Name | trunc 31 | trimSuffix "-") }}
+{{ printf "%s-%s" (.Release.Name | trunc (int (sub 39 (len $name))) | trimSuffix "-") $name }}
 {{- end -}}
+{{- end }}
+
+{{/* Where the operator runs. */}}
+{{- define "wayleave.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
 {{- end }}
 
 {{- define "wayleave.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (include "wayleave.fullname" .) }}
 {{- end }}
 
+{{/* The operator knows the admission policies by the first. */}}
 {{- define "wayleave.labels" -}}
 app.kubernetes.io/name: wayleave
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "wayleave.selector" -}}
@@ -37,5 +47,5 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "wayleave.subject" -}}
 - kind: ServiceAccount
   name: {{ include "wayleave.serviceAccount" . }}
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ include "wayleave.namespace" . }}
 {{- end }}

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use wayleave::api::names::ADMISSION_POLICIES;
-use wayleave_e2e::install::can_stamp;
+use wayleave_e2e::install::{can_stamp, wait_installed};
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::text;
 use wayleave_e2e::{ControlPlane, InstallOptions, Output, Tool, eventually, install, install_with};
 
-use crate::render::{CHART, POLICIES, chart, for_cluster, objects, template};
+use crate::render::{CHART, POLICIES, chart, for_cluster, objects, of_kind, template};
 
 pub const ENROLLED: &str = "payments";
 pub const ELSEWHERE: &str = "elsewhere";
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+pub const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The control plane that tests share: the chart is there, and one namespace enrolled by it.
 pub async fn cluster() -> Result<&'static ControlPlane> {
@@ -47,11 +47,11 @@ pub async fn cluster() -> Result<&'static ControlPlane> {
     CLUSTER.get_or_try_init(build).await
 }
 
-async fn kubectl(cp: &ControlPlane) -> Result<Tool> {
+pub async fn kubectl(cp: &ControlPlane) -> Result<Tool> {
     cp.kubectl(&cp.admin_kubeconfig()).await
 }
 
-async fn apply(cp: &ControlPlane, arguments: &[&str], objects: &str) -> Result<Output> {
+pub async fn apply(cp: &ControlPlane, arguments: &[&str], objects: &str) -> Result<Output> {
     kubectl(cp)
         .await?
         .args(["apply", "-f", "-"])
@@ -81,7 +81,15 @@ async fn what_is_rendered_is_valid_to_the_api_server() -> Result<()> {
     for values in [
         json!({}),
         json!({
-            "podDisruptionBudget": {"enabled": true},
+            "podDisruptionBudget": {"enabled": false},
+            "commonLabels": {"team": "security"},
+            "hostUsers": false,
+            "networkPolicy": {"enabled": true},
+            "extraEnv": [{"name": "A", "value": "b"}],
+            "extraVolumes": [{"name": "a", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "a", "mountPath": "/a"}],
+            "strategy": {"rollingUpdate": {"maxUnavailable": 1}},
+            "dnsConfig": {"nameservers": ["192.0.2.1"]},
             "namespaces": [ENROLLED],
             "admission": {"requirePodOperator": true, "delegates": {"requests": ["system:serviceaccount:gitops:bot"], "decisions": ["bot"]}},
             "enrolment": {"otherClusterRoles": ["wide"]}
@@ -153,18 +161,16 @@ async fn the_deployment_runs_under_restricted_pod_security() -> Result<()> {
             .ok()?;
     }
     let all = objects(CHART, &json!({})).await?;
-    let mut deployment = all
-        .into_iter()
-        .find(|it| it["kind"] == "Deployment")
-        .expect("the chart has a Deployment");
+    let [mut deployment, mut job] = ["Deployment", "Job"].map(|kind| of_kind(&all, kind)[0].clone());
     deployment["metadata"]["namespace"] = json!(namespace);
+    job["metadata"]["namespace"] = json!(namespace);
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("one");
     pod["metadata"]["namespace"] = json!(namespace);
     pod["spec"]["serviceAccountName"] = json!("default");
-    for object in [deployment, pod.clone()] {
+    for object in [deployment, job, pod.clone()] {
         let output = apply(cp, &["--dry-run=server"], &object.to_string()).await?;
         ensure!(!output.stderr.contains("Warning"), "{}", output.stderr);
         output.ok()?;
@@ -363,4 +369,140 @@ async fn an_upgrade_puts_back_what_an_emergency_took_off() -> Result<()> {
     .await?;
     install(&cp).await?;
     eventually("the policy to hold again", LIMIT, refused).await
+}
+
+#[tokio::test]
+async fn a_rollback_gives_back_what_was_there() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    install(&cp).await?;
+    let get = async |what: &[&str]| kubectl(&cp).await?.args(["get"]).args(what).run().await?.ok();
+    let uid = "jsonpath={.metadata.uid}";
+    let before = get(&["crd", "accessgrants.wayleave.dev", "-o", uid]).await?;
+    let labelled = [
+        "validatingadmissionpolicies,deployments",
+        "-A",
+        "-l",
+        "team=security",
+        "-o",
+        "name",
+    ];
+    let flow = ["flowschema,prioritylevelconfiguration", "-o", "name"];
+    ensure!(get(&flow).await?.contains("wayleave-partners"));
+
+    let values = json!({"replicas": 0, "commonLabels": {"team": "security"}, "flowControl": {"enabled": false}});
+    let other = InstallOptions {
+        values,
+        ..InstallOptions::default()
+    };
+    install_with(&cp, other).await?;
+    ensure!(!get(&flow).await?.contains("wayleave-partners") && get(&labelled).await?.lines().count() > 15);
+
+    helm(&cp).await?.args(["rollback", "wayleave", "1"]).run().await?.ok()?;
+    wait_installed(&cp).await?;
+    ensure!(get(&flow).await?.contains("wayleave-partners") && get(&labelled).await?.is_empty());
+    ensure!(
+        get(&["crd", "accessgrants.wayleave.dev", "-o", uid]).await? == before,
+        "the same kinds"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_installation_is_refused_with_the_name_of_the_first() -> Result<()> {
+    let cp = cluster().await?;
+    let again = async |release: &str, namespace: &str, more: &[&str]| {
+        let helm = cp.helm(&cp.admin_kubeconfig()).await?;
+        let helm = helm.args(["upgrade", "--install", release]).arg(chart(CHART));
+        let helm = helm.args(["--namespace", namespace, "--dry-run=server", "--set", "replicas=0"]);
+        helm.args(more).run().await
+    };
+    let first = "Wayleave is in this cluster already, as release wayleave in namespace wayleave-system";
+    for (release, namespace) in [("other", NAMESPACE), ("wayleave", ELSEWHERE), ("other", ELSEWHERE)] {
+        let apart = "crds.enabled=false,identityNamespace.name=others,enrolment.name=other";
+        for more in [&[][..], &["--set", apart][..]] {
+            let output = again(release, namespace, more).await?;
+            ensure!(
+                !output.status.success() && output.stderr.contains(first),
+                "{release} in {namespace}: {}",
+                output.stderr
+            );
+        }
+    }
+    // Nor does the first change whose rights and policies these are, and leave what it holds behind.
+    let renamed = again("wayleave", NAMESPACE, &["--set", "serviceAccount.name=other"]).await?;
+    let says = "already, with the operator wayleave-system/wayleave: keep its namespace and name";
+    ensure!(renamed.stderr.contains(says), "{}", renamed.stderr);
+    again("wayleave", NAMESPACE, &[]).await?.ok()?;
+    Ok(())
+}
+
+/// What helm says after an installation, as if it had been done.
+async fn notes(cp: Option<&ControlPlane>, values: Value) -> Result<String> {
+    let helm = match cp {
+        Some(cp) => helm(cp).await?.args(["upgrade", "--install", "--dry-run=server"]),
+        None => crate::render::helm().await?.args(["install", "--dry-run=client"]),
+    };
+    let helm = helm.arg("wayleave").arg(chart(CHART));
+    let helm = helm.args(["--namespace", NAMESPACE, "--values", "-"]);
+    let text = helm.stdin(values.to_string()).run().await?.ok()?;
+    let notes = text.split_once("\nNOTES:\n").map(|(_, notes)| notes.to_owned());
+    notes.context("helm says nothing")
+}
+
+#[tokio::test]
+async fn the_notes_tell_the_next_step_and_what_is_missing() -> Result<()> {
+    let plain = notes(None, json!({})).await?;
+    for said in [
+        "kubectl rollout status deployment/wayleave --namespace wayleave-system",
+        "come with the chart wayleave-policies",
+        "kubectl create rolebinding wayleave-enrolment --namespace NAMESPACE",
+        "Bind wayleave-requester",
+    ] {
+        ensure!(plain.contains(said), "{said}: {plain}");
+    }
+    ensure!(!plain.contains("WARNING"), "nobody was asked: {plain}");
+    for (values, said) in [
+        (json!({"replicas": 0}), "replicas is 0"),
+        (json!({"replicas": 1}), "there is one replica"),
+        (
+            json!({"uninstall": {"hook": false}}),
+            "the hook that ends all access is off",
+        ),
+        (
+            json!({"admission": {"enabled": false}}),
+            "the admission policies are off",
+        ),
+        (json!({"rbac": {"create": false}}), "rbac.create is off"),
+        (
+            json!({"metrics": {"podMonitor": {"renderMode": "auto"}}}),
+            "No PodMonitor was made",
+        ),
+    ] {
+        let notes = notes(None, values).await?;
+        ensure!(notes.contains(said) && !plain.contains(said), "{said}: {notes}");
+    }
+    let cp = ControlPlane::start().await?;
+    for (values, said) in [
+        (json!({"crds": {"enabled": false}}), "the kinds are missing"),
+        (
+            json!({"serviceAccount": {"create": false, "name": "mine"}}),
+            "the ServiceAccount mine is missing",
+        ),
+        (
+            json!({"priorityClassName": "mine"}),
+            "the PriorityClass mine is missing",
+        ),
+    ] {
+        let notes = notes(Some(&cp), values).await?;
+        ensure!(notes.contains(said) && !plain.contains(said), "{said}: {notes}");
+    }
+    install(&cp).await?;
+    let there = json!({"crds": {"enabled": false}, "priorityClassName": "system-cluster-critical"});
+    let without = notes(Some(&cp), there.clone()).await?;
+    ensure!(without.contains("come with the chart wayleave-policies"), "{without}");
+    ensure!(!without.contains("missing"), "{without}");
+    helm_install_policies(&cp).await?.ok()?;
+    let with = notes(Some(&cp), there).await?;
+    ensure!(!with.contains("come with the chart wayleave-policies"), "{with}");
+    Ok(())
 }

@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 
 use crate::install::{ELSEWHERE, ENROLLED, cluster};
-use crate::render::{CHART, objects};
-
-/// Set to write the file anew; then read what has changed.
-const UPDATE: &str = "UPDATE_GOLDEN";
+use crate::render::{CHART, UPDATE, objects};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/charts/golden/operator-rbac.txt")

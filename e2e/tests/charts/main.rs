@@ -3,5 +3,8 @@
 
 mod install;
 mod least_privilege;
+mod manifests;
+mod partners;
+mod reference;
 mod render;
 mod values;

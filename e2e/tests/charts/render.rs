@@ -9,6 +9,9 @@ use wayleave_e2e::{Output, Tool};
 pub const CHART: &str = "wayleave";
 pub const POLICIES: &str = "wayleave-policies";
 
+/// Set to write the files that are made anew; then read what has changed.
+pub const UPDATE: &str = "UPDATE_GOLDEN";
+
 /// helm in the folder of the charts.
 pub async fn helm() -> Result<Tool> {
     // Nothing is read from a cluster that happens to be there.

@@ -1,9 +1,11 @@
 //! Every value does what it says, and a wrong one is refused by name.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::render::{CHART, POLICIES, chart, find, helm, objects, of_kind, template};
+use crate::render::{CHART, POLICIES, chart, find, for_cluster, helm, objects, of_kind, template};
 
 #[tokio::test]
 async fn helm_lint_finds_nothing() -> Result<()> {
@@ -39,8 +41,22 @@ fn container(objects: &[Value]) -> &Value {
 }
 
 fn has_argument(objects: &[Value], end: &str) -> bool {
-    let arguments = container(objects)["args"].as_array();
+    has_argument_in(pod(objects), end)
+}
+
+fn has_argument_in(pod: &Value, end: &str) -> bool {
+    let arguments = pod["containers"][0]["args"].as_array();
     arguments.is_some_and(|all| all.iter().filter_map(Value::as_str).any(|it| it.ends_with(end)))
+}
+
+/// Whether it holds of every pod that runs as the operator: its own, and the one that ends access before the chart goes.
+fn of_everybody(objects: &[Value], holds: fn(&Value) -> bool) -> bool {
+    let pods: Vec<_> = ["Deployment", "Job"]
+        .into_iter()
+        .flat_map(|kind| of_kind(objects, kind))
+        .map(|it| &it["spec"]["template"]["spec"])
+        .collect();
+    pods.len() == 2 && pods.into_iter().all(holds)
 }
 
 /// Whether the policy of this name says this somewhere.
@@ -57,10 +73,36 @@ fn enrolment_rules(objects: &[Value]) -> String {
     find(objects, "ClusterRole", "wayleave-enrolment").map_or_else(String::new, |role| role["rules"].to_string())
 }
 
+/// Whether there is this monitor, with all that the rows set.
+fn is_monitor(objects: &[Value], kind: &str, endpoints: &str) -> bool {
+    let endpoint = json!([{"port": "http", "path": "/metrics", "interval": "7s", "scrapeTimeout": "5s",
+        "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}]);
+    find(objects, kind, "wayleave")
+        .is_some_and(|it| it["metadata"]["labels"]["a"] == "b" && it["spec"][endpoints] == endpoint)
+}
+
 fn rows() -> Vec<Row> {
     vec![
         ("fullnameOverride", json!("wl"), |all| {
             find(all, "Deployment", "wl").is_some() && find(all, "ClusterRole", "wl-approver").is_some()
+        }),
+        ("nameOverride", json!("gate"), |all| {
+            find(all, "Deployment", "wayleave-gate").is_some()
+                && find(all, "ClusterRole", "wayleave-gate-viewer").is_some()
+        }),
+        ("namespaceOverride", json!("ops"), |all| {
+            let namespaces = all.iter().filter_map(|it| it["metadata"]["namespace"].as_str());
+            namespaces.collect::<BTreeSet<_>>() == BTreeSet::from(["ops", "wayleave-identities"])
+                && find(all, "ClusterRoleBinding", "wayleave").is_some_and(|it| it["subjects"][0]["namespace"] == "ops")
+                && policy_says(all, "reserved-names", "system:serviceaccount:ops:wayleave")
+                && policy_says(all, "own-records", "\"ops\"")
+                // The release's own namespace, with what helm keeps there, can't be enrolled either.
+                && policy_says(all, "operator-bindings", "[\\\"ops\\\",\\\"wayleave-identities\\\",\\\"wayleave-system\\\"")
+        }),
+        ("commonLabels", json!({"team": "security"}), |all| {
+            let labelled = |it: &Value| it["metadata"]["labels"]["team"] == "security";
+            let its_pods = |it: &Value| it["spec"].get("template").is_none_or(labelled);
+            all.iter().all(|it| labelled(it) && its_pods(it))
         }),
         ("crds.enabled", json!(false), |all| {
             of_kind(all, "CustomResourceDefinition").is_empty()
@@ -71,6 +113,18 @@ fn rows() -> Vec<Row> {
                 && kinds
                     .iter()
                     .all(|it| it["metadata"]["annotations"].get("helm.sh/resource-policy").is_none())
+        }),
+        ("rbac.create", json!(false), |all| {
+            let roles = of_kind(all, "ClusterRole");
+            roles.len() == 6
+                && find(all, "ClusterRole", "wayleave-approver").is_some()
+                && ["Role", "RoleBinding", "ClusterRoleBinding"]
+                    .iter()
+                    .all(|kind| of_kind(all, kind).is_empty())
+        }),
+        ("rbac.people", json!(false), |all| {
+            let roles = of_kind(all, "ClusterRole");
+            roles.len() == 2 && find(all, "ClusterRole", "wayleave-enrolment").is_some()
         }),
         ("serviceAccount.create", json!(false), |all| {
             of_kind(all, "ServiceAccount").is_empty()
@@ -117,28 +171,107 @@ fn rows() -> Vec<Row> {
             pod(all)["imagePullSecrets"][0]["name"] == "pull"
         }),
         ("replicas", json!(3), |all| deployment(all)["spec"]["replicas"] == 3),
-        ("logLevel", json!("debug"), |all| has_argument(all, "=debug")),
+        ("revisionHistoryLimit", json!(7), |all| {
+            deployment(all)["spec"]["revisionHistoryLimit"] == 7
+        }),
+        ("strategy", json!({"type": "Recreate"}), |all| {
+            deployment(all)["spec"]["strategy"]["type"] == "Recreate"
+        }),
+        ("terminationGracePeriodSeconds", json!(99), |all| {
+            pod(all)["terminationGracePeriodSeconds"] == 99
+        }),
+        ("logLevel", json!("debug"), |all| {
+            of_everybody(all, |pod| has_argument_in(pod, "=debug"))
+        }),
+        ("logLevel", json!("info,kube=debug"), |all| {
+            has_argument(all, "=info,kube=debug")
+        }),
+        ("logFormat", json!("text"), |all| {
+            of_everybody(all, |pod| has_argument_in(pod, "--log-format=text"))
+        }),
+        ("leaderElection.leaseDurationSeconds", json!(60), |all| {
+            of_everybody(all, |pod| has_argument_in(pod, "--lease-duration=60"))
+        }),
+        ("concurrency", json!(8), |all| has_argument(all, "--concurrency=8")),
+        ("listenAddress", json!("::"), |all| {
+            has_argument(all, "--listen=[::]:8080")
+        }),
         ("partnerServer", json!("https://api.example"), |all| {
             has_argument(all, "=https://api.example")
         }),
         ("extraArgs", json!(["--more=1"]), |all| has_argument(all, "--more=1")),
-        ("resources", json!({"limits": {"memory": "1Gi"}}), |all| {
-            container(all)["resources"]["limits"]["memory"] == "1Gi"
+        ("extraEnv", json!([{"name": "A", "value": "b"}]), |all| {
+            of_everybody(all, |pod| {
+                let env = pod["containers"][0]["env"].as_array();
+                env.is_some_and(|all| all.contains(&json!({"name": "A", "value": "b"})))
+            })
         }),
+        ("extraVolumes", json!([{"name": "a", "emptyDir": {}}]), |all| {
+            of_everybody(all, |pod| pod["volumes"][0]["name"] == "a")
+        }),
+        ("extraVolumeMounts", json!([{"name": "a", "mountPath": "/a"}]), |all| {
+            of_everybody(all, |pod| pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/a")
+        }),
+        ("resources", json!({"limits": {"memory": "1Gi"}}), |all| {
+            of_everybody(all, |pod| {
+                pod["containers"][0]["resources"]["limits"]["memory"] == "1Gi"
+            })
+        }),
+        // With null a default goes: some platforms choose the user themselves.
+        ("podSecurityContext", json!({"runAsUser": null, "fsGroup": 1}), |all| {
+            of_everybody(all, |pod| {
+                let context = &pod["securityContext"];
+                context["fsGroup"] == 1 && context.get("runAsUser").is_none() && context["runAsNonRoot"] == true
+            })
+        }),
+        ("containerSecurityContext", json!({"runAsUser": 1}), |all| {
+            of_everybody(all, |pod| {
+                let context = &pod["containers"][0]["securityContext"];
+                context["runAsUser"] == 1 && context["readOnlyRootFilesystem"] == true
+            })
+        }),
+        ("hostUsers", json!(false), |all| {
+            of_everybody(all, |pod| pod["hostUsers"] == false)
+        }),
+        (
+            "livenessProbe",
+            json!({"periodSeconds": 7, "failureThreshold": 9}),
+            |all| {
+                let probe = &container(all)["livenessProbe"];
+                probe["periodSeconds"] == 7 && probe["failureThreshold"] == 9 && probe["httpGet"]["path"] == "/live"
+            },
+        ),
+        (
+            "readinessProbe",
+            json!({"periodSeconds": 7, "timeoutSeconds": 9}),
+            |all| {
+                let probe = &container(all)["readinessProbe"];
+                probe["periodSeconds"] == 7 && probe["timeoutSeconds"] == 9 && probe["httpGet"]["path"] == "/ready"
+            },
+        ),
         ("nodeSelector", json!({"a": "b"}), |all| {
-            pod(all)["nodeSelector"]["a"] == "b"
+            of_everybody(all, |pod| pod["nodeSelector"]["a"] == "b")
         }),
         ("tolerations", json!([{"key": "a"}]), |all| {
-            pod(all)["tolerations"][0]["key"] == "a"
+            of_everybody(all, |pod| pod["tolerations"][0]["key"] == "a")
         }),
         ("affinity", json!({"podAntiAffinity": {}}), |all| {
-            pod(all)["affinity"].get("podAntiAffinity").is_some()
+            of_everybody(all, |pod| pod["affinity"].get("podAntiAffinity").is_some())
         }),
         ("topologySpreadConstraints", json!([{"maxSkew": 1}]), |all| {
             pod(all)["topologySpreadConstraints"][0]["maxSkew"] == 1
         }),
         ("priorityClassName", json!("high"), |all| {
-            pod(all)["priorityClassName"] == "high"
+            of_everybody(all, |pod| pod["priorityClassName"] == "high")
+        }),
+        ("dnsPolicy", json!("Default"), |all| {
+            of_everybody(all, |pod| pod["dnsPolicy"] == "Default")
+        }),
+        ("dnsConfig", json!({"nameservers": ["192.0.2.1"]}), |all| {
+            of_everybody(all, |pod| pod["dnsConfig"]["nameservers"][0] == "192.0.2.1")
+        }),
+        ("deploymentAnnotations", json!({"a": "b"}), |all| {
+            deployment(all)["metadata"]["annotations"]["a"] == "b"
         }),
         ("podAnnotations", json!({"a": "b"}), |all| {
             deployment(all)["spec"]["template"]["metadata"]["annotations"]["a"] == "b"
@@ -146,22 +279,71 @@ fn rows() -> Vec<Row> {
         ("podLabels", json!({"a": "b"}), |all| {
             deployment(all)["spec"]["template"]["metadata"]["labels"]["a"] == "b"
         }),
-        ("podDisruptionBudget.enabled", json!(true), |all| {
+        ("podDisruptionBudget.enabled", json!(false), |all| {
+            of_kind(all, "PodDisruptionBudget").is_empty()
+        }),
+        ("podDisruptionBudget.maxUnavailable", json!("50%"), |all| {
             of_kind(all, "PodDisruptionBudget")
                 .iter()
-                .any(|it| it["spec"]["maxUnavailable"] == 1)
+                .any(|it| it["spec"]["maxUnavailable"] == "50%")
         }),
-        (
-            "podDisruptionBudget",
-            json!({"enabled": true, "maxUnavailable": "50%"}),
-            |all| {
-                of_kind(all, "PodDisruptionBudget")
-                    .iter()
-                    .any(|it| it["spec"]["maxUnavailable"] == "50%")
-            },
-        ),
+        // One that keeps the only replica would keep its node for ever.
+        ("replicas", json!(1), |all| {
+            of_kind(all, "PodDisruptionBudget").is_empty()
+        }),
         ("metrics.service", json!(false), |all| {
             of_kind(all, "Service").is_empty()
+        }),
+        ("metrics.serviceAnnotations", json!({"a": "b"}), |all| {
+            of_kind(all, "Service")[0]["metadata"]["annotations"]["a"] == "b"
+        }),
+        (
+            "metrics.serviceMonitor",
+            json!({"renderMode": "always", "labels": {"a": "b"}, "interval": "7s", "scrapeTimeout": "5s",
+                "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}),
+            |all| is_monitor(all, "ServiceMonitor", "endpoints"),
+        ),
+        (
+            "metrics.podMonitor",
+            json!({"renderMode": "always", "labels": {"a": "b"}, "interval": "7s", "scrapeTimeout": "5s",
+                "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}),
+            |all| is_monitor(all, "PodMonitor", "podMetricsEndpoints"),
+        ),
+        ("networkPolicy.enabled", json!(true), |all| {
+            let policies = of_kind(all, "NetworkPolicy");
+            policies.len() == 1
+                && policies[0]["spec"]["policyTypes"] == json!(["Ingress", "Egress"])
+                && policies[0]["spec"]["ingress"] == json!([{"ports": [{"port": 8080}]}])
+                && policies[0]["spec"]["egress"] == json!([{"ports": [{"port": 443}, {"port": 6443}]}])
+        }),
+        (
+            "networkPolicy",
+            json!({"enabled": true, "scrapers": [{"podSelector": {}}], "apiServers": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+                "apiServerPorts": [16443], "extraEgress": [{"ports": [{"port": 53}]}]}),
+            |all| {
+                let rules = |it: &Value| {
+                    it["spec"]["ingress"][0]["from"] == json!([{"podSelector": {}}])
+                        && it["spec"]["egress"]
+                            == json!([
+                                {"ports": [{"port": 16443}], "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+                                {"ports": [{"port": 53}]}
+                            ])
+                };
+                of_kind(all, "NetworkPolicy").into_iter().any(rules)
+            },
+        ),
+        ("flowControl.enabled", json!(false), |all| {
+            of_kind(all, "FlowSchema").is_empty() && of_kind(all, "PriorityLevelConfiguration").is_empty()
+        }),
+        ("flowControl.nominalConcurrencyShares", json!(77), |all| {
+            of_kind(all, "PriorityLevelConfiguration")[0]["spec"]["limited"]["nominalConcurrencyShares"] == 77
+        }),
+        ("flowControl.queueLengthLimit", json!(77), |all| {
+            let level = &of_kind(all, "PriorityLevelConfiguration")[0]["spec"]["limited"];
+            level["limitResponse"]["queuing"]["queueLengthLimit"] == 77
+        }),
+        ("flowControl.matchingPrecedence", json!(77), |all| {
+            of_kind(all, "FlowSchema")[0]["spec"]["matchingPrecedence"] == 77
         }),
         ("uninstall.hook", json!(false), |all| of_kind(all, "Job").is_empty()),
         ("uninstall.timeoutSeconds", json!(99), |all| {
@@ -303,7 +485,7 @@ async fn every_value_does_what_it_says() -> Result<()> {
     Ok(())
 }
 
-fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
+pub fn leaves(prefix: &str, value: &Value, into: &mut Vec<String>) {
     match value.as_object() {
         Some(fields) if !fields.is_empty() => {
             for (key, value) in fields {
@@ -345,7 +527,75 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
         (CHART, "replicas", json!("two"), "/replicas"),
         (CHART, "replicas", json!(-1), "/replicas"),
         (CHART, "fullnameOverride", json!("Upper"), "/fullnameOverride"),
+        (CHART, "nameOverride", json!("Upper"), "/nameOverride"),
+        (CHART, "namespaceOverride", json!("kube-system"), "/namespaceOverride"),
+        (
+            CHART,
+            "commonLabels",
+            json!({"app.kubernetes.io/name": "a"}),
+            "commonLabels: the label app.kubernetes.io/name is set by the chart",
+        ),
+        (
+            CHART,
+            "podLabels",
+            json!({"app.kubernetes.io/instance": "a"}),
+            "podLabels: the label app.kubernetes.io/instance is set by the chart",
+        ),
+        (
+            CHART,
+            "identityNamespace.labels",
+            json!({"wayleave.dev/managed": "true"}),
+            "identityNamespace.labels: the label wayleave.dev/managed is set by the chart",
+        ),
         (CHART, "crds.keep", json!("yes"), "/crds/keep"),
+        (CHART, "crds.kept", json!(true), "'kept'"),
+        (CHART, "rbac.create", json!("no"), "/rbac/create"),
+        (CHART, "revisionHistoryLimit", json!(-1), "/revisionHistoryLimit"),
+        (CHART, "strategy.type", json!("Slow"), "/strategy/type"),
+        (
+            CHART,
+            "terminationGracePeriodSeconds",
+            json!(5),
+            "/terminationGracePeriodSeconds",
+        ),
+        (CHART, "logFormat", json!("xml"), "/logFormat"),
+        (
+            CHART,
+            "leaderElection.leaseDurationSeconds",
+            json!(1),
+            "/leaderElection/leaseDurationSeconds",
+        ),
+        (CHART, "concurrency", json!(0), "/concurrency"),
+        (CHART, "listenAddress", json!("localhost"), "/listenAddress"),
+        (CHART, "extraArgs", json!(["log"]), "/extraArgs/0"),
+        (CHART, "extraEnv", json!([{"value": "b"}]), "/extraEnv/0"),
+        (CHART, "extraVolumes", json!([{"emptyDir": {}}]), "/extraVolumes/0"),
+        (
+            CHART,
+            "extraVolumeMounts",
+            json!([{"name": "a"}]),
+            "/extraVolumeMounts/0",
+        ),
+        (CHART, "resources.memory", json!("1Gi"), "'memory'"),
+        (CHART, "podSecurityContext", json!("none"), "/podSecurityContext"),
+        (
+            CHART,
+            "containerSecurityContext",
+            json!("none"),
+            "/containerSecurityContext",
+        ),
+        (CHART, "hostUsers", json!("maybe"), "/hostUsers"),
+        (CHART, "livenessProbe.httpGet", json!({}), "'httpGet'"),
+        (
+            CHART,
+            "readinessProbe.periodSeconds",
+            json!(0),
+            "/readinessProbe/periodSeconds",
+        ),
+        (CHART, "affinity.pods", json!({}), "'pods'"),
+        (CHART, "dnsPolicy", json!("Some"), "/dnsPolicy"),
+        (CHART, "dnsConfig.servers", json!([]), "'servers'"),
+        (CHART, "deploymentAnnotations.a", json!(1), "/deploymentAnnotations/a"),
         (CHART, "serviceAccount.name", json!("it's"), "/serviceAccount/name"),
         (
             CHART,
@@ -374,6 +624,55 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             "podDisruptionBudget.maxUnavailable",
             json!("half"),
             "/podDisruptionBudget/maxUnavailable",
+        ),
+        (
+            CHART,
+            "metrics.serviceMonitor.renderMode",
+            json!("maybe"),
+            "/metrics/serviceMonitor/renderMode",
+        ),
+        (
+            CHART,
+            "metrics.podMonitor.interval",
+            json!("often"),
+            "/metrics/podMonitor/interval",
+        ),
+        (
+            CHART,
+            "metrics",
+            json!({"service": false, "serviceMonitor": {"renderMode": "always"}}),
+            "metrics.serviceMonitor.renderMode: there is no Service",
+        ),
+        (
+            CHART,
+            "metrics",
+            json!({"podMonitor": {"renderMode": "always"}, "serviceMonitor": {"renderMode": "always"}}),
+            "metrics.podMonitor.renderMode: every replica would be scraped twice",
+        ),
+        (CHART, "networkPolicy.enabled", json!("no"), "/networkPolicy/enabled"),
+        (
+            CHART,
+            "networkPolicy.scrapers",
+            json!(["all"]),
+            "/networkPolicy/scrapers/0",
+        ),
+        (
+            CHART,
+            "networkPolicy.apiServerPorts",
+            json!([0]),
+            "/networkPolicy/apiServerPorts/0",
+        ),
+        (
+            CHART,
+            "flowControl.nominalConcurrencyShares",
+            json!(0),
+            "/flowControl/nominalConcurrencyShares",
+        ),
+        (
+            CHART,
+            "flowControl.matchingPrecedence",
+            json!(0),
+            "/flowControl/matchingPrecedence",
         ),
         (CHART, "namespaces", json!(["kube-system"]), "/namespaces/0"),
         (CHART, "namespaces", json!(["payments", "payments"]), "/namespaces"),
@@ -494,5 +793,77 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             output.stderr
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_argument_of_the_chart_can_be_given_twice() -> Result<()> {
+    let all = objects(CHART, &json!({"partnerServer": "https://api.example"})).await?;
+    let arguments = container(&all)["args"].as_array().into_iter().flatten();
+    // The pod's name: by it one replica is told from the other.
+    let arguments = arguments.filter_map(Value::as_str).chain(["--identity=one"]);
+    for argument in arguments {
+        let output = template(CHART, &json!({"extraArgs": [argument]})).await?;
+        let named = format!("extraArgs: {argument} is set by the chart");
+        ensure!(
+            !output.status.success() && output.stderr.contains(&named),
+            "{argument}: {}",
+            output.stderr
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chart_of_charts_may_hold_it() -> Result<()> {
+    let values = json!({"global": {"anything": "at all"}, "enabled": true});
+    for chart in [CHART, POLICIES] {
+        ensure!(
+            objects(chart, &values).await? == objects(chart, &json!({})).await?,
+            "{chart}: what helm or another chart reads changes nothing"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_monitor_is_made_where_its_kind_is_served() -> Result<()> {
+    for (key, kind) in [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")] {
+        let values = json!({"metrics": {key: {"renderMode": "auto"}}}).to_string();
+        for served in [false, true] {
+            let mut helm = for_cluster(CHART, true).await?.stdin(&values);
+            if served {
+                helm = helm.arg(format!("--api-versions=monitoring.coreos.com/v1/{kind}"));
+            }
+            let text = helm.run().await?.ok()?;
+            let made = text.contains(&format!("\nkind: {kind}\n"));
+            ensure!(made == served, "{kind}: served {served}, made {made}");
+        }
+    }
+    Ok(())
+}
+
+/// A selector that no longer fits would open what it was to close.
+#[tokio::test]
+async fn the_network_policy_and_the_services_mean_the_pods_that_there_are() -> Result<()> {
+    let all = objects(CHART, &json!({"networkPolicy": {"enabled": true}})).await?;
+    let labels = |kind: &str| of_kind(&all, kind)[0]["spec"]["template"]["metadata"]["labels"].clone();
+    let selected = |selector: &Value, labels: &Value| {
+        let pairs = selector.as_object().into_iter().flatten();
+        pairs.into_iter().all(|(key, value)| labels[key] == *value)
+    };
+    let policy = &of_kind(&all, "NetworkPolicy")[0]["spec"]["podSelector"];
+    let expression = &policy["matchExpressions"][0];
+    for kind in ["Deployment", "Job"] {
+        let labels = labels(kind);
+        ensure!(selected(&policy["matchLabels"], &labels), "{kind}: {labels}");
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values = expression["values"].as_array().cloned().unwrap_or_default();
+        ensure!(values.contains(&labels[key]), "{kind}: {labels}");
+    }
+    let service = &of_kind(&all, "Service")[0]["spec"]["selector"];
+    ensure!(selected(service, &labels("Deployment")) && !selected(service, &labels("Job")));
+    let port = &container(&all)["ports"][0]["containerPort"];
+    ensure!(of_kind(&all, "NetworkPolicy")[0]["spec"]["ingress"][0]["ports"][0]["port"] == *port);
     Ok(())
 }
