@@ -22,4 +22,5 @@ mod review;
 mod self_service;
 mod several_people;
 mod static_credential;
+mod static_refusals;
 mod whole_run;
