@@ -10,7 +10,7 @@ use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, api, binding, condition, create, 
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{DECISIONS, GITOPS, REQUESTS, cluster, delegate, tenant};
-use crate::refusals::not_counted;
+use crate::refusals::{is_told, not_counted};
 
 /// The remedies that a requester is told.
 const REMEDY: &str = "ask the policy's author for requires.delegatedRequests: Allow";
@@ -251,10 +251,9 @@ async fn a_delegates_word_for_somebody_who_may_not_approve_does_not_count() -> R
     let said = not_counted(&tenant, &made, "NotAllowed").await?;
     let words = "eve@corp.example may not approve in namespace delegate-no-right";
     ensure!(said == words, "{said}");
-    let waiting = tenant.wait_reason("reader", "AwaitingApproval").await?;
-    let said = text(&condition(&waiting, "Active")["message"]);
     let whole = format!("1 approval of security asked for; AccessDecision reader-approved does not count: {words}");
-    ensure!(said == whole, "{said}");
+    is_told(&tenant, "reader", "AwaitingApproval", &whole).await?;
+    let waiting = tenant.get_grant("reader").await?;
     let left = tenant.children(&text(&waiting["metadata"]["uid"])).await?;
     ensure!(left.is_empty(), "made without an approval: {left:?}");
     Ok(())

@@ -446,6 +446,16 @@ pub async fn told(tenant: &Tenant<'_>, name: &str, reason: &str) -> Result<Strin
     Ok(text(&active["message"]))
 }
 
+/// Waits until the requester reads just that: a policy may be seen after the grant.
+pub async fn is_told(tenant: &Tenant<'_>, name: &str, reason: &str, words: &str) -> Result<()> {
+    eventually(&format!("{name} to say so"), LIMIT, || async {
+        let said = told(tenant, name, reason).await?;
+        ensure!(said == words, "{said}\n  is not: {words}");
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// Waits until a decision is told that it does not count, and why; gives the words.
 pub async fn not_counted(tenant: &Tenant<'_>, decision: &Value, reason: &str) -> Result<String> {
     let name = text(&decision["metadata"]["name"]);
@@ -511,9 +521,8 @@ async fn no_policy_opens_the_namespaces_of_the_system() -> Result<()> {
         access[0]["namespaces"] = json!([namespace]);
         let private = json!({"access": access, "credential": {"token": {"delivery": "Private"}}});
         tenant.grant(namespace, private).await?;
-        let said = told(&tenant, namespace, "NotPermitted").await?;
         let words = format!("spec.access[0].namespaces: {namespace} is reserved; 1 approval asked for");
-        ensure!(said == words, "{said}");
+        is_told(&tenant, namespace, "NotPermitted", &words).await?;
         let uid = text(&tenant.get_grant(namespace).await?["metadata"]["uid"]);
         let made = tenant.children(&uid).await?;
         ensure!(made.is_empty(), "{made:?}");
