@@ -26,8 +26,10 @@ pub async fn static_token(tenant: &Tenant<'_>, account: &str, secret: &str) -> R
         "metadata": {"annotations": {"kubernetes.io/service-account.name": account}},
     });
     create(&tenant.root, "Secret", &tenant.ns, secret, body).await?;
-    eventually("the static token to be filled in", LIMIT, || async {
-        tenant.holder(secret).await.map(Some)
+    eventually("the static token to be filled in and known", LIMIT, || async {
+        let partner = tenant.holder(secret).await?;
+        // The API server may not have seen yet what it is the token of.
+        Ok((partner.read().await? != 401).then_some(partner))
     })
     .await
 }

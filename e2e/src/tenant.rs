@@ -100,7 +100,7 @@ fn version_of(kind: &str) -> &'static str {
         "Event" => "events.k8s.io/v1",
         "Job" => "batch/v1",
         "CustomResourceDefinition" => "apiextensions.k8s.io/v1",
-        "ValidatingAdmissionPolicyBinding" => "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => "admissionregistration.k8s.io/v1",
         _ => "v1",
     }
 }

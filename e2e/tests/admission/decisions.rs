@@ -330,6 +330,35 @@ async fn who_asked_does_not_delete_what_was_decided_about_it() -> Result<()> {
         "you asked for AccessGrant reader",
         cora.delete(KIND, &world.ns, "of-grant").await,
     )?;
+    // Nor among all that are there, by whoever may delete all at once: each is asked about by itself.
+    let all_at_once = bound("ClusterRole", "writes-decisions", json!([user(CAROL)]));
+    world
+        .root
+        .create(world.object("RoleBinding", "far-too-many-rights", all_at_once))
+        .await?;
+    wayleave_e2e::eventually(
+        "carol to be refused for what she asked for",
+        crate::ordinary::LIMIT,
+        || async {
+            let only = ListParams::default().fields("metadata.name=of-grant");
+            let answer = carol.api(KIND, &world.ns);
+            let answer = answer.delete_collection(&DeleteParams::default(), &only).await;
+            refused(kept, "you asked for AccessGrant reader, or changed it", answer).map(Some)
+        },
+    )
+    .await?;
+    let all = carol.api(KIND, &world.ns);
+    let whichever = ListParams::default().labels("decided-about=what-carol-asked-for");
+    for name in ["of-grant", "of-integration"] {
+        let label = json!({"metadata": {"labels": {"decided-about": "what-carol-asked-for"}}});
+        world.root.merge(KIND, &world.ns, name, label).await?;
+    }
+    refused_with(
+        "what was decided about it is deleted by somebody else. To end the access, suspend it",
+        all.delete_collection(&DeleteParams::default(), &whichever).await,
+    )?;
+    let left = dave.api(KIND, &world.ns).list(&whichever).await?.items.len();
+    ensure!(left == 2, "{left} of 2 are left");
     let kept = "decisions-kept-integrations";
     refused(
         kept,

@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use wayleave_e2e::eventually;
-use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
+use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 
 use crate::ordinary::LIMIT;
 use crate::world::{
-    BEFORE, CAROL, FINALIZER, PLANTED, ROOT, bound, child, group, merged, object, operator_subject, refused,
+    BEFORE, CAROL, DIGEST, FINALIZER, PLANTED, ROOT, bound, child, group, merged, object, operator_subject, refused,
     refused_with, user, world,
 };
 
@@ -597,6 +597,56 @@ async fn status_and_evidence_are_the_operators() -> Result<()> {
         "records are written by the operator of Wayleave alone",
         answer,
     )
+}
+
+/// Nothing writes records yet: a record is made here by somebody under the operator's name, who holds every right.
+#[tokio::test]
+async fn evidence_is_neither_changed_nor_taken_away() -> Result<()> {
+    const RECORD: &str = "5d0c6a7e-0000-4000-8000-0000000000ec";
+    const KIND: &str = "AccessRecord";
+    let world = world("evidence").await?;
+    let name = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+    let operator = world.user(&name, &["system:masters"]).await?;
+    let entry =
+        |event: &str| json!({"at": "2026-01-01T00:00:00Z", "event": event, "summary": "a test", "hash": DIGEST});
+    let grant = json!({"namespace": world.ns, "name": "reader", "uid": RECORD});
+    let spec = json!({"grant": grant, "partner": "acme", "entries": [entry("issued")]});
+    operator
+        .create(object(KIND, "", RECORD, json!({ "spec": spec })))
+        .await?;
+    let entries = |all: &[Value]| json!({"spec": {"entries": all}});
+    let added = entries(&[entry("issued"), entry("revoked")]);
+    let (policy, says) = ("records", "records are written by the operator of Wayleave alone");
+    for patch in [added.clone(), json!({"metadata": {"labels": {"seen": "yes"}}})] {
+        refused(policy, says, world.root.merge(KIND, "", RECORD, patch).await)?;
+    }
+    refused(policy, says, world.root.delete(KIND, "", RECORD).await)?;
+    let only = ListParams::default().fields(&format!("metadata.name={RECORD}"));
+    for which in [only, ListParams::default()] {
+        let all = world.root.api(KIND, "");
+        refused(
+            policy,
+            says,
+            all.delete_collection(&DeleteParams::default(), &which).await,
+        )?;
+    }
+    // Nor by the operator: it only adds.
+    operator.merge(KIND, "", RECORD, added).await?;
+    for patch in [
+        entries(&[]),
+        entries(&[entry("revoked")]),
+        entries(&[entry("revoked"), entry("issued")]),
+        entries(&[entry("issued"), entry("expired")]),
+    ] {
+        let says = "entries can only be added: those that are there stay as they are";
+        refused_with(says, operator.merge(KIND, "", RECORD, patch).await)?;
+    }
+    let kept = world.root.get(KIND, "", RECORD).await?;
+    ensure!(
+        kept["spec"]["entries"] == json!([entry("issued"), entry("revoked")]),
+        "{kept}"
+    );
+    Ok(())
 }
 
 #[tokio::test]

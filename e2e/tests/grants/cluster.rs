@@ -12,6 +12,8 @@ pub const GROWING: &str = "growing-role";
 pub const AGGREGATED: &str = "aggregated-role";
 /// And one that stays as it is.
 pub const READING: &str = "reading-role";
+/// One that changes, under a policy which has that told and no more.
+pub const REPORTED: &str = "reported-role";
 /// A ClusterRole that enrols as the chart's does.
 pub const OTHER_ENROLMENT: &str = "other-enrolment";
 /// Where the ServiceAccounts of a GitOps controller are.
@@ -38,7 +40,7 @@ pub async fn cluster() -> Result<&'static Cluster> {
             let options = InstallOptions {
                 values: json!({
                     "replicas": 0,
-                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING, AGGREGATED, READING], "staticCredentials": true},
+                    "ceiling": {"rules": ceiling, "clusterRoles": [GROWING, AGGREGATED, READING, REPORTED], "staticCredentials": true},
                     "enrolment": {"otherClusterRoles": [OTHER_ENROLMENT]},
                     "admission": {"delegates": {
                         "requests": [delegate(REQUESTS), delegate(DECISIONS)],

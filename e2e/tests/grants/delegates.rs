@@ -10,12 +10,13 @@ use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, api, binding, condition, create, 
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{DECISIONS, GITOPS, REQUESTS, cluster, delegate, tenant};
+use crate::refusals::{is_told, not_counted};
 
 /// The remedies that a requester is told.
 const REMEDY: &str = "ask the policy's author for requires.delegatedRequests: Allow";
 
 /// A ServiceAccount of the GitOps controller that may write requests and decisions in the namespace, as far as RBAC goes.
-async fn may_write(tenant: &Tenant<'_>, name: &str) -> Result<Client> {
+pub async fn may_write(tenant: &Tenant<'_>, name: &str) -> Result<Client> {
     let account = json!([{"kind": "ServiceAccount", "name": name, "namespace": GITOPS}]);
     for role in ["wayleave-requester", "wayleave-approver"] {
         let binding = binding(role, account.clone());
@@ -41,7 +42,7 @@ async fn stated(tenant: &Tenant<'_>, names: Value) -> Result<Value> {
 }
 
 /// Applies a manifest as the controller does; gives the object.
-async fn apply(tenant: &Tenant<'_>, who: &Client, kind: &str, manifest: &Value) -> Result<Value> {
+pub async fn apply(tenant: &Tenant<'_>, who: &Client, kind: &str, manifest: &Value) -> Result<Value> {
     let name = text(&manifest["metadata"]["name"]);
     let applied = api(who, kind, &tenant.ns)
         .patch(&name, &PatchParams::apply("gitops"), &Patch::Apply(manifest))
@@ -55,7 +56,7 @@ fn manifest(kind: &str, name: &str, spec: Value) -> Value {
 }
 
 /// The integration and the grant, as they lie in Git.
-async fn in_git(tenant: &Tenant<'_>, by: &str) -> Result<(Value, Value)> {
+pub async fn in_git(tenant: &Tenant<'_>, by: &str) -> Result<(Value, Value)> {
     let mut integration = tenant.integration_spec();
     let mut grant = tenant.grant_spec();
     for spec in [&mut integration, &mut grant] {
@@ -67,7 +68,7 @@ async fn in_git(tenant: &Tenant<'_>, by: &str) -> Result<(Value, Value)> {
     ))
 }
 
-async fn allow(tenant: &Tenant<'_>) -> Result<()> {
+pub async fn allow(tenant: &Tenant<'_>) -> Result<()> {
     let allow = json!({"spec": {"requires": {"delegatedRequests": "Allow"}}});
     tenant
         .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, allow)
@@ -75,8 +76,8 @@ async fn allow(tenant: &Tenant<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The delegate's word for dave, as it lies in Git.
-async fn decision_in_git(tenant: &Tenant<'_>, by: &str) -> Result<Value> {
+/// The delegate's word for dave, or whomever `more` names, as it lies in Git.
+async fn decision_in_git(tenant: &Tenant<'_>, by: &str, more: Value) -> Result<Value> {
     let grant = tenant.wait_reason("reader", "AwaitingApproval").await?;
     let mut spec = json!({
         "subject": {"kind": "AccessGrant", "name": "reader", "uid": grant["metadata"]["uid"]},
@@ -88,6 +89,7 @@ async fn decision_in_git(tenant: &Tenant<'_>, by: &str) -> Result<Value> {
         "reason": "reviewed in Git",
     });
     merge(&mut spec, stated(tenant, json!({"submittedBy": delegate(by)})).await?);
+    merge(&mut spec, more);
     Ok(manifest("AccessDecision", "reader-approved", spec))
 }
 
@@ -178,7 +180,7 @@ async fn a_delegates_word_for_a_decider_counts_only_where_the_installer_says_so(
     let (integration, grant) = in_git(&tenant, DECISIONS).await?;
     apply(&tenant, &decisions, "PartnerIntegration", &integration).await?;
     apply(&tenant, &decisions, "AccessGrant", &grant).await?;
-    let forged = decision_in_git(&tenant, REQUESTS).await?;
+    let forged = decision_in_git(&tenant, REQUESTS, json!({})).await?;
     let answer = apply(&tenant, &requests, "AccessDecision", &forged).await;
     let answer = answer.map_or_else(
         |error| format!("{error:#}"),
@@ -191,7 +193,7 @@ async fn a_delegates_word_for_a_decider_counts_only_where_the_installer_says_so(
     let still = tenant.get_grant("reader").await?;
     ensure!(condition(&still, "Active")["reason"] == "AwaitingApproval", "{still}");
 
-    let decision = decision_in_git(&tenant, DECISIONS).await?;
+    let decision = decision_in_git(&tenant, DECISIONS, json!({})).await?;
     let made = apply(&tenant, &decisions, "AccessDecision", &decision).await?;
     let spec = &made["spec"];
     ensure!(
@@ -231,5 +233,28 @@ async fn a_delegates_word_for_a_decider_counts_only_where_the_installer_says_so(
         ensure!(before == after, "applied again: {before} became {after}");
     }
     ensure!(tenant.partner("reader").await?.read().await? == 200);
+    Ok(())
+}
+
+/// Whose word is stated is asked about, whatever the delegate itself may do.
+#[tokio::test]
+async fn a_delegates_word_for_somebody_who_may_not_approve_does_not_count() -> Result<()> {
+    let tenant = tenant("delegate-no-right").await?;
+    let decisions = may_write(&tenant, DECISIONS).await?;
+    tenant.grant("reader", json!({})).await?;
+    let stated = json!({"decidedBy": "eve@corp.example", "decidedByGroups": []});
+    let decision = decision_in_git(&tenant, DECISIONS, stated).await?;
+    let made = eventually("the delegate to have the right", LIMIT, || async {
+        apply(&tenant, &decisions, "AccessDecision", &decision).await.map(Some)
+    })
+    .await?;
+    let said = not_counted(&tenant, &made, "NotAllowed").await?;
+    let words = "eve@corp.example may not approve in namespace delegate-no-right";
+    ensure!(said == words, "{said}");
+    let whole = format!("1 approval of security asked for; AccessDecision reader-approved does not count: {words}");
+    is_told(&tenant, "reader", "AwaitingApproval", &whole).await?;
+    let waiting = tenant.get_grant("reader").await?;
+    let left = tenant.children(&text(&waiting["metadata"]["uid"])).await?;
+    ensure!(left.is_empty(), "made without an approval: {left:?}");
     Ok(())
 }

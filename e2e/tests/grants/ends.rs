@@ -103,7 +103,12 @@ async fn an_owner_who_is_inactive_takes_the_access_along() -> Result<()> {
     tenant
         .patch_as(&tenant.root, "AccessOwner", "", &owner, inactive)
         .await?;
-    ended(&tenant, &partner, cause, "OwnerRemoved").await?;
+    let grant = ended(&tenant, &partner, cause, "OwnerRemoved").await?;
+    let said = text(&condition(&grant, "Active")["message"]);
+    ensure!(
+        said.starts_with(&format!("AccessOwner {owner} is inactive; ")),
+        "{said}"
+    );
     Ok(())
 }
 

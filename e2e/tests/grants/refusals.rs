@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
+use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
 use wayleave_e2e::tenant::{
     LIMIT, Partner, api, binding, condition, create, enrolment, in_seconds, merge, next_second, text,
 };
@@ -53,7 +54,7 @@ struct Row {
     words: String,
 }
 
-fn rule(group: &str, resource: &str, verbs: &[&str], names: &[&str]) -> Value {
+pub fn rule(group: &str, resource: &str, verbs: &[&str], names: &[&str]) -> Value {
     let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
     if !names.is_empty() {
         rule["resourceNames"] = json!(names);
@@ -283,6 +284,19 @@ fn rows() -> Vec<Row> {
         as_is(),
         format!("integration spec.review.grace: 30d, at most 20d{by}"),
     );
+    for (name, group, resource, verb, beyond) in [
+        ("another-verb", "", "configmaps", "patch", "patch configmaps"),
+        ("another-resource", "", "services", "get", "get services"),
+        ("another-group", "apps", "configmaps", "get", "get apps/configmaps"),
+        ("a-subresource", "", "configmaps/status", "get", "get configmaps/status"),
+    ] {
+        add(
+            name,
+            as_is(),
+            rules(rule(group, resource, &[verb], &[])),
+            format!("{at}{beyond} not within access.rules{by}"),
+        );
+    }
     // Of what a policy names by resourceNames nothing else is given.
     add(
         "every-name",
@@ -328,6 +342,12 @@ fn rows() -> Vec<Row> {
         as_is(),
         rules(rule("", "secrets", &["get"], &["own-secret-credential"])),
         format!("{at}the Secret own-secret-credential in namespace {NS} delivers a credential and is never granted"),
+    );
+    add(
+        "another-secret",
+        as_is(),
+        rules(rule("", "secrets", &["get"], &["sound-credential"])),
+        format!("{at}the Secret sound-credential in namespace {NS} delivers a credential and is never granted"),
     );
     add(
         "role-unlisted",
@@ -407,7 +427,7 @@ async fn ask(tenant: &Tenant<'_>, name: &str, integration: Value, grant: Value) 
 }
 
 /// What the requester reads of a grant of that reason.
-async fn told(tenant: &Tenant<'_>, name: &str, reason: &str) -> Result<String> {
+pub async fn told(tenant: &Tenant<'_>, name: &str, reason: &str) -> Result<String> {
     tenant.wait_reason(name, reason).await?;
     let grant = api(&tenant.carol, "AccessGrant", &tenant.ns).get(name).await?;
     let grant = serde_json::to_value(grant)?;
@@ -426,8 +446,18 @@ async fn told(tenant: &Tenant<'_>, name: &str, reason: &str) -> Result<String> {
     Ok(text(&active["message"]))
 }
 
+/// Waits until the requester reads just that: a policy may be seen after the grant.
+pub async fn is_told(tenant: &Tenant<'_>, name: &str, reason: &str, words: &str) -> Result<()> {
+    eventually(&format!("{name} to say so"), LIMIT, || async {
+        let said = told(tenant, name, reason).await?;
+        ensure!(said == words, "{said}\n  is not: {words}");
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// Waits until a decision is told that it does not count, and why; gives the words.
-async fn not_counted(tenant: &Tenant<'_>, decision: &Value, reason: &str) -> Result<String> {
+pub async fn not_counted(tenant: &Tenant<'_>, decision: &Value, reason: &str) -> Result<String> {
     let name = text(&decision["metadata"]["name"]);
     eventually(&format!("{name} to be told {reason}"), LIMIT, || async {
         let decision = api(&tenant.root, "AccessDecision", &tenant.ns).get(&name).await?;
@@ -475,6 +505,28 @@ async fn every_rule_refuses_and_says_so() -> Result<()> {
         wrong.join("\n")
     );
     wayleave_e2e::progress(&format!("{} requests refused, each in its own words", rows.len()));
+    Ok(())
+}
+
+/// A policy that lets grants reach any namespace doesn't open those of the system, nor ours.
+#[tokio::test]
+async fn no_policy_opens_the_namespaces_of_the_system() -> Result<()> {
+    let tenant = tenant("refusals-open").await?;
+    let any = json!({"spec": {"access": {"targetNamespaces": {"matchLabels": {}}}}});
+    tenant
+        .patch_as(&tenant.root, "AccessPolicy", "", &tenant.ns, any)
+        .await?;
+    for namespace in ["kube-system", NAMESPACE, IDENTITY_NAMESPACE] {
+        let mut access = tenant.grant_spec()["access"].clone();
+        access[0]["namespaces"] = json!([namespace]);
+        let private = json!({"access": access, "credential": {"token": {"delivery": "Private"}}});
+        tenant.grant(namespace, private).await?;
+        let words = format!("spec.access[0].namespaces: {namespace} is reserved; 1 approval asked for");
+        is_told(&tenant, namespace, "NotPermitted", &words).await?;
+        let uid = text(&tenant.get_grant(namespace).await?["metadata"]["uid"]);
+        let made = tenant.children(&uid).await?;
+        ensure!(made.is_empty(), "{made:?}");
+    }
     Ok(())
 }
 

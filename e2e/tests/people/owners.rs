@@ -168,6 +168,55 @@ async fn a_leave_is_told_at_each_step_ahead_and_taken_back_with_the_date() -> Re
     Ok(())
 }
 
+/// One person may own much: wherever it is, it ends with them, and nothing else does.
+#[tokio::test]
+async fn who_owns_several_integrations_takes_the_access_of_all_along() -> Result<()> {
+    let tenant = tenant("owner-of-several", json!({})).await?;
+    let (bob, dora) = (tenant.owner_name("bob"), tenant.owner_name("dora"));
+    tenant.owner("dora").await?;
+    // His by either half.
+    let business = json!({"owners": {"businessRef": {"name": bob}, "technicalRef": {"name": dora}}});
+    tenant.integration("globex", business).await?;
+    let without = json!({"owners": {"technicalRef": {"name": dora}}});
+    tenant.integration("initech", without).await?;
+    let technical = json!({"owners": {"technicalRef": {"name": bob}}});
+    let other = crate::cluster::tenant("owner-elsewhere", technical).await?;
+    let of = |integration: &str| json!({"integrationRef": {"name": integration}});
+    let (first, second, third, another, still) = tokio::try_join!(
+        tenant.live("reader", of("acme")),
+        tenant.live("second", of("acme")),
+        tenant.live("of-globex", of("globex")),
+        other.live("reader", of("acme")),
+        tenant.live("of-initech", of("initech")),
+    )?;
+    let cause = Instant::now();
+    tenant.delete("AccessOwner", "", &bob).await?;
+    tokio::try_join!(
+        first.refused_since(cause),
+        second.refused_since(cause),
+        third.refused_since(cause),
+        another.refused_since(cause),
+    )?;
+    for (tenant, name) in [
+        (&tenant, "reader"),
+        (&tenant, "second"),
+        (&tenant, "of-globex"),
+        (&other, "reader"),
+    ] {
+        let grant = tenant.wait_reason(name, "OwnerRemoved").await?;
+        let said = text(&condition(&grant, "Active")["message"]);
+        ensure!(
+            said.starts_with(&format!("AccessOwner {bob} does not exist or can't be read; ")),
+            "{name}: {said}"
+        );
+        tenant.wait_nothing_left(&text(&grant["metadata"]["uid"])).await?;
+    }
+    ensure!(still.read().await? == 200, "it is not his");
+    let grant = tenant.get_grant("of-initech").await?;
+    ensure!(condition(&grant, "Active")["reason"] == "Issued", "{grant}");
+    Ok(())
+}
+
 /// A tenant with a live grant, and a third owner.
 async fn owned(ns: &str) -> Result<(Tenant<'static>, Partner)> {
     let tenant = tenant(ns, json!({})).await?;

@@ -19,8 +19,9 @@ const MOST_SHOWN: usize = 16;
 /// Points that no policy whatever lifts.
 pub(super) fn under_any_policy(facts: &Facts<'_>) -> Vec<Point> {
     let own = Shown(facts.own);
+    let is_reserved = |namespace: &str| is_reserved(facts.request.reserved_namespaces, namespace);
     let namespace = Point::holds("grant.namespace", "metadata.namespace", own.to_string(), "not reserved");
-    let mut points = vec![if is_reserved(facts, facts.own) {
+    let mut points = vec![if is_reserved(facts.own) {
         namespace.fails(
             format_args!("{own} is reserved"),
             "create the grant in another namespace",
@@ -143,9 +144,10 @@ fn shape(facts: &Facts<'_>, entry: &Entry<'_>) -> Point {
 
 fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<Point> {
     let field = format!("{}.namespaces", entry.path);
+    let is_reserved = |namespace: &str| is_reserved(facts.request.reserved_namespaces, namespace);
     let judged = entry.namespaces.iter().filter(|namespace| {
         // What no policy opens is refused by each of them.
-        !facts.closed.contains(*namespace) || is_reserved(facts, namespace)
+        !facts.closed.contains(*namespace) || is_reserved(namespace)
     });
     let judged = judged.map(|namespace| {
         let shown = Shown(namespace);
@@ -155,7 +157,7 @@ fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<Point> {
             shown.to_string(),
             "a namespace that exists and is not reserved",
         );
-        if is_reserved(facts, namespace) {
+        if is_reserved(namespace) {
             point.fails(
                 format_args!("{shown} is reserved"),
                 format!("take {shown} out of {field}"),
@@ -174,8 +176,10 @@ fn targets(facts: &Facts<'_>, entry: &Entry<'_>) -> Vec<Point> {
     judged.collect()
 }
 
-fn is_reserved(facts: &Facts<'_>, namespace: &str) -> bool {
-    namespace.starts_with(RESERVED_NAMESPACE_PREFIX) || facts.request.reserved_namespaces.contains(namespace)
+/// Whether no grant lies in a namespace or reaches it, whatever policies say: one of Kubernetes' own, or among those reserved.
+#[must_use]
+pub fn is_reserved(reserved: &BTreeSet<String>, namespace: &str) -> bool {
+    namespace.starts_with(RESERVED_NAMESPACE_PREFIX) || reserved.contains(namespace)
 }
 
 /// What is never granted, of these rules.

@@ -70,8 +70,13 @@ fn named(policies: &[&AccessPolicy]) -> Point {
         "Static",
         "compensated by controls",
     );
-    let point = point.fails_if(by.is_some(), || {
-        "use a credential of type Token, or ask for policies that permit static credentials".to_owned()
-    });
+    let point = if by.is_some() {
+        point.fails(
+            "Static needs staticCredentials, the compensating controls",
+            "use a credential of type Token, or ask for policies that permit static credentials",
+        )
+    } else {
+        point
+    };
     asked_by(point, by)
 }

@@ -24,6 +24,7 @@ use crate::api::v1alpha1::{
 };
 
 use super::permission::Shown;
+pub use access::is_reserved;
 use facts::Facts;
 pub use point::{MOST_POINTS, Point, Points, Refusal};
 

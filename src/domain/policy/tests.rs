@@ -589,11 +589,11 @@ fn a_static_credential_needs_every_policy_that_applies_to_permit_it_and_name_its
     assert!(!terms.self_service);
     of_static_credential().and_policy("strict", |_| {}).refused(&[
         "spec.credential.type: Static is not among credentials (policy strict)",
-        "spec.credential.type: Static, compensated by controls (policy strict)",
+        "spec.credential.type: Static needs staticCredentials, the compensating controls (policy strict)",
     ]);
     of_static_credential()
         .policy(|policy| policy.spec.static_credentials = None)
-        .refused(&["spec.credential.type: Static, compensated by controls (policy readers)"]);
+        .refused(&["spec.credential.type: Static needs staticCredentials, the compensating controls (policy readers)"]);
 }
 
 #[test]

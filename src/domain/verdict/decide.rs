@@ -374,7 +374,8 @@ fn standing_against(standing: &Standing, is_approved: bool) -> Vec<(Reason, Stri
     against
 }
 
-/// What needs no weighing: dates, suspension, enrolment; of namespaces that are closed to the grant nothing is said.
+/// What needs no weighing: dates, suspension, enrolment; of namespaces that are closed to the grant nothing is said, and nobody is
+/// told to enrol a reserved one, which is refused.
 fn plain_reasons(
     facts: &Facts<'_>,
     integration: &PartnerIntegration,
@@ -409,7 +410,7 @@ fn plain_reasons(
     let own = facts.grant.metadata.namespace.clone().unwrap_or_default();
     let mut needed = facts.grant.target_namespaces();
     needed.push(own);
-    needed.retain(|name| !closed.contains(name));
+    needed.retain(|name| !closed.contains(name) && !policy::is_reserved(facts.reserved_namespaces, name));
     needed.sort();
     needed.dedup();
     for name in needed {

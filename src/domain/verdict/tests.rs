@@ -300,6 +300,24 @@ fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case))
 }
 
 #[test]
+fn a_reserved_namespace_is_not_to_be_enrolled() {
+    let mut case = Case::sound();
+    let any = serde_json::json!({"matchLabels": {}});
+    case.policies[0].spec.access.target_namespaces = serde_json::from_value(any).unwrap();
+    case.grant.spec.access[0].namespaces = ["payments", "kube-system"].map(Into::into).into();
+    let mut system = case.namespace().clone();
+    system.enrolled = false;
+    case.namespaces.insert("kube-system".to_owned(), system);
+    let verdict = case.ask();
+    assert_eq!(verdict.reason, Reason::NotPermitted, "{}", verdict.message);
+    assert!(
+        verdict.message.contains("kube-system is reserved") && !verdict.message.contains("enrol"),
+        "{}",
+        verdict.message
+    );
+}
+
+#[test]
 fn rights_from_elsewhere_end_nothing_that_is_live_and_are_only_reported_unless_a_policy_says_so() {
     let mut case = Case::sound();
     case.other_rights = Some("view");
