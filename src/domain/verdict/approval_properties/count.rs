@@ -83,7 +83,12 @@ impl World {
                     .all(|at| at.is_none_or(|at| made_at(it) > at));
                 pinned && after && !self.is_barred(it.who, index)
             };
-            for it in there.iter().filter(|it| it.word == Approve && is_sound(it)) {
+            // An integration that was made anew is another one.
+            let is_of_this = |it: &Made| made_at(it) >= self.created[1];
+            for it in there
+                .iter()
+                .filter(|it| it.word == Approve && is_sound(it) && is_of_this(it))
+            {
                 let of_todays_owners = match look.bob {
                     Bob::Stays => true,
                     Bob::Inactive => false,
