@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use kube::Client;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{CAROL, LIMIT, binding, create, merge, text};
+use wayleave_e2e::tenant::{CAROL, LIMIT, binding, create, merge, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{cluster, tenant};
@@ -66,6 +66,9 @@ async fn who_changed_the_grant_does_not_approve_it() -> Result<()> {
     changes(&tenant, &cora, "AccessGrant", READER, json!({"ticket": "CHG-2"})).await?;
     // Put back as it was: she is listed all the same.
     changes(&tenant, &cora, "AccessGrant", READER, json!({"ticket": "CHG-1"})).await?;
+    // What was replaced within a second is approved by nobody in it.
+    tenant.wait_reason(READER, "AwaitingApproval").await?;
+    next_second().await;
     only_another_approves(&tenant, &cora).await
 }
 
@@ -73,9 +76,15 @@ async fn who_changed_the_grant_does_not_approve_it() -> Result<()> {
 async fn who_changed_the_integration_does_not_approve_its_grants() -> Result<()> {
     let tenant = tenant("contributors-integration").await?;
     let cora = cora(&tenant).await?;
+    tenant.grant(READER, json!({})).await?;
+    let before = tenant.wait_reason(READER, "AwaitingApproval").await?;
     let purpose = json!({"purpose": "Read whatever is there"});
     changes(&tenant, &cora, "PartnerIntegration", "acme", purpose).await?;
-    tenant.grant(READER, json!({})).await?;
+    eventually("the change to be seen", LIMIT, || async {
+        let grant = tenant.get_grant(READER).await?;
+        Ok((grant["status"]["digest"] != before["status"]["digest"]).then_some(()))
+    })
+    .await?;
     only_another_approves(&tenant, &cora).await
 }
 

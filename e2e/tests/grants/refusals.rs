@@ -62,6 +62,13 @@ pub fn rule(group: &str, resource: &str, verbs: &[&str], names: &[&str]) -> Valu
     rule
 }
 
+/// The dates of a grant of two hours to the second, one of which has passed.
+pub fn two_hours() -> Result<Value> {
+    let start: k8s_openapi::jiff::Timestamp = in_seconds(-3_600).parse()?;
+    let end = start + k8s_openapi::jiff::SignedDuration::from_hours(2);
+    Ok(json!({"startsAt": start.to_string(), "expiresAt": end.to_string()}))
+}
+
 /// What is never granted, though the policy's ceiling has room for it: group, resource, verb, names, and what is said.
 const NEVER: [(&str, &str, &str, &str, &[&str]); 16] = [
     (

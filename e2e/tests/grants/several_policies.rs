@@ -7,7 +7,7 @@ use wayleave_e2e::Tenant;
 use wayleave_e2e::tenant::{binding, condition, create, merge, text};
 
 use crate::cluster::tenant;
-use crate::refusals::{is_told, rule};
+use crate::refusals::{is_told, rule, two_hours};
 
 const READER: &str = "reader";
 const LENA: &str = "lena@corp.example";
@@ -42,7 +42,9 @@ async fn a_lax_policy_beside_a_strict_one_loosens_nothing() -> Result<()> {
     });
     let tenant = two("policies-strict", own, "policies-also", other).await?;
     let access = json!([{"rules": [rule("", "configmaps", &["get", "watch"], &["feed"])]}]);
-    tenant.grant(READER, json!({ "access": access })).await?;
+    let mut asked_for = json!({ "access": access });
+    merge(&mut asked_for, two_hours()?);
+    tenant.grant(READER, asked_for).await?;
     let words = "spec.access[0].rules[0]: watch outlives a revocation and access.longRunning is false (policy policies-also); \
                  spec.credential.token.lifetime: 1h, at most 30m (policy policies-also); \
                  spec.expiresAt: 2h after the start, at most 1h (policy policies-strict); \
@@ -61,7 +63,7 @@ async fn a_lax_policy_beside_a_strict_one_loosens_nothing() -> Result<()> {
     .await?;
     let met = json!({
         "ticket": "CHG-1", "access": tenant.grant_spec()["access"], "credential": {"token": {"lifetime": "30m"}},
-        "expiresAt": wayleave_e2e::tenant::in_seconds(3_000),
+        "startsAt": null, "expiresAt": wayleave_e2e::tenant::in_seconds(3_000),
     });
     tenant
         .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, json!({"spec": met}))

@@ -7,10 +7,11 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use wayleave_e2e::legacy::{LEGACY, TOKEN, by_legacy, legacy, permit, static_token};
 use wayleave_e2e::plugin::Plugin;
-use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, next_second, text};
+use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, merge, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::tenant;
+use crate::refusals::two_hours;
 
 const READER: &str = "reader";
 
@@ -50,7 +51,9 @@ async fn says(tenant: &Tenant<'_>, type_: &str, words: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn a_static_credential_is_refused_until_policies_permit_it_and_each_control_is_met() -> Result<()> {
     let (tenant, partner) = with_legacy("static-refused").await?;
-    tenant.grant(READER, by_legacy()).await?;
+    let mut grant = by_legacy();
+    merge(&mut grant, two_hours()?);
+    tenant.grant(READER, grant).await?;
     let refused = |words: &'static [&'static str]| {
         let tenant = &tenant;
         eventually("the refusal", LIMIT, move || async move {

@@ -8,7 +8,7 @@ use wayleave_e2e::legacy::{TOKEN, by_legacy, legacy, permit};
 use wayleave_e2e::tenant::{create, enrolment, merge, text};
 
 use crate::cluster::{cluster, tenant};
-use crate::refusals::{is_told, rule};
+use crate::refusals::{is_told, rule, two_hours};
 
 const READER: &str = "reader";
 const NS: &str = "static-rules";
@@ -119,6 +119,7 @@ async fn a_lax_policy_beside_a_strict_one_loosens_no_control() -> Result<()> {
     create(&tenant.root, "AccessPolicy", "", name, json!({ "spec": strict })).await?;
     let mut grant = by_legacy();
     grant["credential"]["static"]["replacement"] = Value::Null;
+    merge(&mut grant, two_hours()?);
     tenant.grant(READER, grant).await?;
     let words = [
         "spec.expiresAt: 2h after the start, at most 1h",
