@@ -38,7 +38,10 @@ impl Stage {
         let place = PLACES.acquire().await?;
         let cp = ControlPlane::start().await?;
         let chart = InstallOptions {
-            values: json!({"replicas": 0, "logLevel": "error", "uninstall": {"timeoutSeconds": 30}}),
+            values: json!({
+                "replicas": 0, "logLevel": "error", "uninstall": {"timeoutSeconds": 30},
+                "leaderElection": {"leaseDurationSeconds": 5},
+            }),
             ..InstallOptions::default()
         };
         install_with(&cp, chart).await?;
@@ -114,7 +117,7 @@ impl Stage {
             .map(|argument| text(argument).replace("$(POD_NAMESPACE)", NAMESPACE));
         let kubeconfig = self.cp.service_account_kubeconfig(NAMESPACE, &account).await?;
         let tool = self.cp.tool(binary().await?, &kubeconfig);
-        let output = tool.args(arguments).arg(LEASE).run().await?;
+        let output = tool.args(arguments).run().await?;
         let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?.to_string();
         let condition = |type_: &str| json!({"type": type_, "status": "True", "reason": "StandIn", "message": "", "lastProbeTime": now, "lastTransitionTime": now});
         let status = if output.status.success() {
