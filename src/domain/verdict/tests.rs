@@ -455,6 +455,69 @@ fn an_approval_that_stopped_to_count_comes_back_with_no_other_dates_and_no_other
     assert_eq!(case.settle().reason, Reason::Issued);
 }
 
+/// What happens to a grant of a ClusterRole.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// It holds these verbs from now on, by bits.
+    Holds(u8),
+    /// Somebody else approves.
+    Approved,
+    /// The first of the approvals that are there is withdrawn.
+    Withdrawn,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        3 => (0..16_u8).prop_map(Turn::Holds),
+        2 => Just(Turn::Approved),
+        1 => Just(Turn::Withdrawn),
+    ];
+    proptest::collection::vec(turn, 1..14)
+}
+
+proptest! {
+    #[test]
+    fn a_cluster_role_gives_nothing_that_was_not_there_when_somebody_approved(first in 0..16_u8, turns in turns()) {
+        const VERBS: [&str; 4] = ["get", "list", "create", "delete"];
+        let verbs = |bits: u8| -> Vec<&str> { (0..4).filter(|bit| bits & (1 << bit) != 0).map(|bit| VERBS[bit]).collect() };
+        let mut case = Case::sound();
+        let access = &mut case.grant.spec.access[0];
+        access.rules = None;
+        access.cluster_role_ref = Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
+        case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+        case.policies[0].spec.access.on_role_growth = OnRoleGrowth::End;
+        case.decisions.clear();
+        case.holds(&verbs(first));
+        case.settle();
+        let mut holds = first;
+        // What it held when each approval that is there was seen.
+        let mut seen: Vec<u8> = Vec::new();
+        for (index, turn) in turns.iter().enumerate() {
+            match turn {
+                Turn::Holds(bits) => {
+                    holds = *bits;
+                    case.holds(&verbs(holds));
+                }
+                Turn::Approved => {
+                    case.approve_by(&format!("a-{index}"), &format!("user-{index}"), &format!("2026-12-01T00:00:{index:02}Z"));
+                    seen.push(holds);
+                }
+                Turn::Withdrawn if !seen.is_empty() => {
+                    case.decisions.remove(0);
+                    seen.remove(0);
+                }
+                Turn::Withdrawn => {}
+            }
+            let verdict = case.settle();
+            let is_active = verdict.access != Access::Inactive;
+            let is_within = seen.iter().any(|then| holds & !then == 0);
+            prop_assert!(!is_active || is_within, "{turns:?}: {holds:04b} of {seen:?}");
+            let is_just_that = seen.last() == Some(&holds);
+            prop_assert!(is_active || !is_just_that, "{turns:?}: {}", verdict.message);
+        }
+    }
+}
+
 #[test]
 fn what_was_approved_before_a_change_is_void_whatever_our_clock_says() {
     let mut case = Case::sound();
