@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use wayleave_e2e::operator::NAMESPACE;
-use wayleave_e2e::tenant::{LIMIT, api, create, in_seconds, merge, text};
+use wayleave_e2e::tenant::{END, LIMIT, api, create, in_seconds, merge, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::bystanders::{self, Bystander};
@@ -81,11 +81,13 @@ impl Prepared<'_> {
     pub async fn working(&self) -> Result<String> {
         let token = self.tenant.partner(READER).await?.token;
         let anybody = self.tenant.cp.anonymous().await?;
-        let (_, reads) = tokens::answers(&anybody, &token, &self.readable()).await?;
-        ensure!(
-            reads.iter().all(|code| *code == 200),
-            "what is delivered is answered with {reads:?}"
-        );
+        // What authorises hears of a binding a moment after it was made.
+        eventually("what is delivered to work", END, || async {
+            let (_, reads) = tokens::answers(&anybody, &token, &self.readable()).await?;
+            ensure!(reads.iter().all(|code| *code == 200), "answered with {reads:?}");
+            Ok(Some(()))
+        })
+        .await?;
         Ok(token)
     }
 
