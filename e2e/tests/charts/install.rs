@@ -246,7 +246,9 @@ async fn away_and_back_again_keeps_the_kinds_and_what_people_wrote() -> Result<(
         .ok()?;
     ensure!(kept().await? == before, "kinds, identities and owners stay");
     let mut left =
-        "validatingadmissionpolicies,clusterroles,clusterrolebindings,roles,rolebindings,deployments".to_owned();
+        "validatingadmissionpolicies,clusterroles,clusterrolebindings,roles,rolebindings,deployments,services,\
+        serviceaccounts,poddisruptionbudgets,flowschemas,prioritylevelconfigurations"
+            .to_owned();
     if can_stamp(&cp.admin().await?).await? {
         left.push_str(",mutatingadmissionpolicies");
     }

@@ -566,9 +566,16 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             "/leaderElection/leaseDurationSeconds",
         ),
         (CHART, "concurrency", json!(0), "/concurrency"),
-        (CHART, "listenAddress", json!("localhost"), "/listenAddress"),
+        (CHART, "listenAddress", json!("127.0.0.1"), "/listenAddress"),
         (CHART, "extraArgs", json!(["log"]), "/extraArgs/0"),
         (CHART, "extraEnv", json!([{"value": "b"}]), "/extraEnv/0"),
+        // Two replicas of one name would both hold the lease.
+        (
+            CHART,
+            "extraEnv",
+            json!([{"name": "POD_NAME", "value": "one"}]),
+            "extraEnv: POD_NAME is set by the chart",
+        ),
         (CHART, "extraVolumes", json!([{"emptyDir": {}}]), "/extraVolumes/0"),
         (
             CHART,
@@ -668,10 +675,11 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             json!(0),
             "/flowControl/nominalConcurrencyShares",
         ),
+        // Kubernetes' own for ServiceAccounts would be asked first.
         (
             CHART,
             "flowControl.matchingPrecedence",
-            json!(0),
+            json!(9000),
             "/flowControl/matchingPrecedence",
         ),
         (CHART, "namespaces", json!(["kube-system"]), "/namespaces/0"),
