@@ -304,13 +304,6 @@ fn weigh(
             ..frozen.clone()
         }));
     }
-    // Its dates, and what it covers, were frozen once and are gone: they must not be those of a later day.
-    if question.previous.approvals_forgotten.is_some_and(|until| at <= until) {
-        return no(
-            words::VOIDED,
-            "it counted once, or one as old did, and then did not: approve again".to_owned(),
-        );
-    }
     let Some(proofs) = question.proofs else {
         return Weight::Unconfirmed;
     };
@@ -334,6 +327,13 @@ fn weigh(
         return no(
             words::OWNERS_CHANGED,
             format!("it was made before AccessOwner {} was there", newer.join(" and ")),
+        );
+    }
+    // Whatever stopped it is over; its dates, and what it covers, were frozen once and are gone: they must not be those of a later day.
+    if question.previous.approvals_forgotten.is_some_and(|until| at <= until) {
+        return no(
+            words::VOIDED,
+            "it counted once, or one as old did, and then did not: approve again".to_owned(),
         );
     }
     match question.confirmations.get(uid(decision)) {
