@@ -122,7 +122,12 @@ impl<'a> Trial<'a> {
 fn is_chosen(shape: Shape, scenario: Scenario) -> bool {
     let named = |variable: &str| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let (one_shape, one_scenario) = (named(SHAPE_VARIABLE), named(SCENARIO_VARIABLE));
-    let is_in_all = is_long() || matches!(scenario, Scenario::Issue | Scenario::Revoke);
+    let is_in_all = is_long()
+        || match shape {
+            Shape::Plain => matches!(scenario, Scenario::Issue | Scenario::Revoke),
+            Shape::Wide => scenario == Scenario::Issue,
+            Shape::Static => scenario == Scenario::Revoke,
+        };
     shape.meets(scenario)
         && one_shape.as_deref().is_none_or(|name| name == shape.as_str())
         && one_scenario

@@ -8,6 +8,8 @@ use crate::api::conditions::{counted, types};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, ApprovalRequirement, Decision, Instant, SubjectKind};
 use crate::domain::conditions::Desired;
 
+/// What is told of an approval that is one too many.
+pub(super) const SURPLUS: &str = "later approvals count in its place";
 /// So many groups a decision has room for.
 const MOST_GROUPS: usize = 32;
 
@@ -69,11 +71,7 @@ fn approval(
             let words = format!("it lapsed at {}: approve again", approval.valid_until);
             ("False", counted::LAPSED, words)
         }
-        None => (
-            "False",
-            counted::SURPLUS,
-            "later approvals count in its place".to_owned(),
-        ),
+        None => ("False", counted::SURPLUS, SURPLUS.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checked::{unchecked, unchecked_request};
-use super::kept::{Covered, keep_most};
+use super::kept::{Covered, MOST_COUNTED, keep_most};
 use super::review::{self, ReviewOutcome};
 use super::{counted, lines};
 use crate::api::conditions::counted as words;
@@ -331,6 +331,9 @@ fn weigh(
     }
     // Whatever stopped it is over; its dates, and what it covers, were frozen once and are gone: they must not be those of a later day.
     if question.previous.approvals_forgotten.is_some_and(|until| at <= until) {
+        if question.previous.approvals.len() >= MOST_COUNTED {
+            return no(words::SURPLUS, counted::SURPLUS.to_owned());
+        }
         return no(
             words::VOIDED,
             "it counted once, or one as old did, and then did not: approve again".to_owned(),

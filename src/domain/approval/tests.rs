@@ -492,6 +492,9 @@ fn more_approvals_than_are_kept_are_told_so() {
     }
     assert_eq!(case.told_reason("one"), "Surplus");
     assert_eq!(case.told("later-0").1, "Counted");
+    case.previous.approvals = case.ask().counted;
+    case.previous.approvals_forgotten = Some(at("2026-12-01T00:30:00Z"));
+    assert_eq!(case.told_reason("one"), "Surplus", "and stays it");
 }
 
 #[test]
