@@ -275,6 +275,13 @@ impl Life {
                 law(places.into_iter().all(|it| [own, IDENTITIES].contains(&it)), || {
                     "I11 elsewhere".to_owned()
                 })?;
+                if let Some(credential) = &plan.status.credential
+                    && let Some(expires) = credential.expires_at.filter(|_| credential.hard_expiry)
+                {
+                    law(lifetime::is_hard(expires, until), || {
+                        format!("I2 a token until {expires} is said to end by itself before {until}")
+                    })?;
+                }
                 self.has_time_left(until, hard_expiry)
             }
             Access::Active { .. } => law(bound == identity.is_some(), || "held, and half there".to_owned()),
