@@ -135,7 +135,9 @@ async fn a_lax_policy_beside_a_strict_one_loosens_no_control() -> Result<()> {
     let none = json!({"spec": {"credentials": ["Token"], "staticCredentials": null}});
     tenant.patch_as(&tenant.root, "AccessPolicy", "", name, none).await?;
     let replaced = json!({"spec": by_legacy()});
-    tenant.patch("AccessGrant", READER, replaced).await?;
+    tenant
+        .patch_as(&tenant.carol, "AccessGrant", &tenant.ns, READER, replaced)
+        .await?;
     let words = format!(
         "spec.credential.type: Static is not among credentials (policy {name}); \
          spec.credential.type: Static needs staticCredentials, the compensating controls (policy {name})"
