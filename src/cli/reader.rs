@@ -15,6 +15,7 @@ use super::failure;
 use super::world::{self, Missing, World};
 use crate::api::names::LABEL_ENROLMENT;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration};
+use crate::domain::permission;
 use crate::domain::verdict::Namespace;
 
 /// HTTP status of a forbidden request.
@@ -116,7 +117,7 @@ impl Reader {
                 Err(why) => world.lacks(Missing::ClusterRole, &name, why),
             }
         }
-        if world::reaches_secrets(grant, &world.cluster_roles) {
+        if permission::may_reach_secrets(grant, &world.cluster_roles) {
             self.deliveries(world, grant).await?;
         }
         Ok(())

@@ -168,16 +168,6 @@ pub fn reached(grant: &AccessGrant) -> BTreeSet<String> {
     reached
 }
 
-/// Whether a grant reaches Secrets by rules or ClusterRoles.
-#[must_use]
-pub fn reaches_secrets(grant: &AccessGrant, roles: &BTreeMap<String, Vec<ResolvedRule>>) -> bool {
-    let inline = grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
-    let inline = inline.flat_map(permission::from_rules);
-    let named = grant.cluster_roles();
-    let named = named.iter().filter_map(|name| roles.get(name)).flatten().cloned();
-    inline.chain(named).any(|rule| permission::reaches_secrets(&rule))
-}
-
 /// The resolved rules of a ClusterRole.
 #[must_use]
 pub fn resolved(role: &ClusterRole) -> Vec<ResolvedRule> {

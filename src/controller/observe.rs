@@ -61,24 +61,25 @@ impl World {
             })
             .collect();
         let observed = observed(context, &grant);
+        let policies = cache.policies.state();
+        let namespaces: BTreeMap<_, _> = reached.iter().filter_map(|name| namespace(cache, name)).collect();
+        let unreadable_policy = cache.unreadable_policy(&policies, namespaces.values().map(|it| &it.labels));
         let mut world = Self {
             integration: cache.integration_of(&grant),
             owners: cache.owners.state(),
             decisions: cache.decisions_about(&grant),
-            policies: cache.policies.state(),
-            namespaces: reached.iter().filter_map(|name| namespace(cache, name)).collect(),
+            policies,
+            namespaces,
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
             earlier_siblings: earlier_siblings(cache, &grant),
             other_rights: other_rights(context, &grant, &reached),
-            unreadable_policy: None,
+            unreadable_policy,
             static_credential: cache.static_credential(&context.client, &grant),
             observed,
             grant,
         };
-        let labels: Vec<&BTreeMap<String, String>> = world.namespaces.values().map(|it| &it.labels).collect();
-        world.unreadable_policy = cache.unreadable_policy(&world.policies, &labels);
-        if world.reaches_secrets() {
+        if permission::may_reach_secrets(&world.grant, &world.cluster_roles) {
             let all = cache.delivery_secrets().into_iter();
             let near = all.filter(|(namespace, _)| reached.contains(namespace));
             world.delivery_secrets = near
@@ -112,13 +113,6 @@ impl World {
     pub(crate) fn owner(&self, name: &str) -> Option<&Guarded<AccessOwner>> {
         let mut owners = self.owners.iter();
         owners.find(|owner| owner.name_any() == name).map(Arc::as_ref)
-    }
-
-    fn reaches_secrets(&self) -> bool {
-        let inline = self.grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
-        let inline = inline.flat_map(permission::from_rules);
-        let named = self.cluster_roles.values().flatten().cloned();
-        inline.chain(named).any(|rule| permission::reaches_secrets(&rule))
     }
 
     pub(crate) fn judge(&self, context: &Context) -> Judgement {

@@ -72,8 +72,6 @@ pub struct OtherRights {
     pub name: String,
     /// What it gives: `ClusterRole view`, say.
     pub role: String,
-    /// The ClusterRole by which Kubernetes itself gives it to everybody.
-    of_kubernetes: Option<String>,
     /// The groups of ServiceAccounts that it names, sorted.
     groups: Vec<String>,
     /// The ServiceAccounts that it names, by namespace and name, sorted.
@@ -107,8 +105,6 @@ impl OtherRights {
             namespace: namespace.map(ToOwned::to_owned),
             name: name.to_owned(),
             role: format!("{} {}", role.kind, role.name),
-            of_kubernetes: (namespace.is_none() && is_of_kubernetes(name) && role.name == name)
-                .then(|| name.to_owned()),
             groups: groups.into_iter().collect(),
             accounts: accounts.into_iter().collect(),
         })
@@ -123,7 +119,9 @@ impl OtherRights {
     /// The ClusterRole by which Kubernetes itself gives it to everybody; it isn't told while that holds what is ordinary.
     #[must_use]
     pub fn of_kubernetes(&self) -> Option<&str> {
-        self.of_kubernetes.as_deref()
+        // A ClusterRoleBinding gives no Role.
+        let role = self.role.strip_prefix("ClusterRole ")?;
+        (self.namespace.is_none() && role == self.name && is_of_kubernetes(role)).then_some(role)
     }
 
     /// Whether it names groups, and so may reach any.
@@ -167,10 +165,11 @@ pub fn is_ordinary(rules: &[PolicyRule]) -> bool {
     let all = |had: Option<&Vec<String>>, may: &[&str]| had.into_iter().flatten().all(|it| may.contains(&it.as_str()));
     rules.iter().all(|rule| {
         let paths = rule.non_resource_urls.as_deref().unwrap_or_default();
-        let first = |path: &str| path.trim_start_matches('/').split('/').next().map(ToOwned::to_owned);
-        let are_paths = paths
-            .iter()
-            .all(|path| first(path).is_some_and(|it| ORDINARY_PATHS.contains(&it.as_str())));
+        let is_ordinary = |path: &String| {
+            let first = path.trim_start_matches('/').split('/').next();
+            first.is_some_and(|first| ORDINARY_PATHS.contains(&first))
+        };
+        let are_paths = paths.iter().all(is_ordinary);
         let gives_paths = are_paths && (paths.is_empty() || all(Some(&rule.verbs), &["get"]));
         let gives_nothing = rule.resources.as_ref().is_none_or(Vec::is_empty);
         let mut ordinary = ORDINARY.iter();

@@ -169,9 +169,9 @@ impl Planner<'_> {
             && let (Some(issued), Some(expires)) = (credential.issued_at, credential.expires_at)
         {
             credential.rotates_at = lifetime::rotates_at(issued, expires, until);
-            credential.hard_expiry |= lifetime::is_hard(expires, until);
-            // Too late for another token: what is said of this one is to be true.
-            credential.hard_expiry &= lifetime::is_hard(expires, until) || lifetime::may_issue(self.facts.now, until);
+            // Said of one that isn't any more only while another token can take its place.
+            credential.hard_expiry = lifetime::is_hard(expires, until)
+                || credential.hard_expiry && lifetime::may_issue(self.facts.now, until);
         }
         let Some(credential) = status.credential.clone() else {
             return self.end_activation(status, "the credential is not on record", false);

@@ -34,20 +34,20 @@ impl Cache {
             let (before, now) = self.remember_shape(object);
             // A change of nothing but the status is our own word: whoever wrote it looks again by himself, and at his own
             // pace where something failed.
-            if before.as_ref().is_none_or(|before| before.is_another(&now)) {
+            let is_another = before.as_ref().is_none_or(|before| before.is_another(&now));
+            if is_another {
                 self.attempts.lift(&object.uid().unwrap_or_default());
                 self.enqueue_key(&key_of(object));
             } else {
                 let _ = self.senders.closing.unbounded_send(key_of(object));
             }
-            let was_active = before.as_ref().is_some_and(|before| before.is_active);
             if let Ok(grant) = &object.0 {
-                if was_active && !now.is_active {
-                    self.enqueue_waiting_for(grant);
-                } else if !was_active && now.is_active {
-                    self.enqueue_behind(grant);
+                match (before.is_some_and(|before| before.is_active), now.is_active) {
+                    (true, false) => self.enqueue_waiting_for(grant),
+                    (false, true) => self.enqueue_behind(grant),
+                    _ => {}
                 }
-                if before.is_none_or(|before| before.is_another(&now)) {
+                if is_another {
                     self.enqueue_readers_of(grant);
                 }
             }
@@ -82,11 +82,7 @@ impl Cache {
         let waits = [Reason::NotPermitted.as_str(), Reason::NameConflict.as_str()];
         let is_waiting =
             |grant: &AccessGrant| conditions::active(grant).is_some_and(|it| waits.contains(&it.reason.as_str()));
-        for sibling in self.grants_of(&mapping::integration_of(ended)) {
-            if sibling.0.as_ref().is_ok_and(is_waiting) {
-                self.enqueue_key(&key_of(sibling.as_ref()));
-            }
-        }
+        self.enqueue_siblings(ended, is_waiting);
         let Some(shared) = ended.static_credential().map(|it| &it.service_account_name) else {
             return;
         };
@@ -99,8 +95,12 @@ impl Cache {
     /// The active grants of the same integration that come after one that became active: with it they may be too many.
     fn enqueue_behind(&self, active: &AccessGrant) {
         let is_behind = |grant: &AccessGrant| verdict::is_active(grant) && verdict::rank(active) < verdict::rank(grant);
-        for sibling in self.grants_of(&mapping::integration_of(active)) {
-            if sibling.0.as_ref().is_ok_and(is_behind) {
+        self.enqueue_siblings(active, is_behind);
+    }
+
+    fn enqueue_siblings(&self, grant: &AccessGrant, is_touched: impl Fn(&AccessGrant) -> bool) {
+        for sibling in self.grants_of(&mapping::integration_of(grant)) {
+            if sibling.0.as_ref().is_ok_and(&is_touched) {
                 self.enqueue_key(&key_of(sibling.as_ref()));
             }
         }
@@ -169,16 +169,16 @@ impl Cache {
     }
 
     /// The first policy by name that can't be read and selected one of these namespaces while it could; or nobody knows what it selects.
-    pub(crate) fn unreadable_policy(
+    pub(crate) fn unreadable_policy<'a>(
         &self,
         policies: &[Arc<Guarded<AccessPolicy>>],
-        labels: &[&BTreeMap<String, String>],
+        labels: impl Iterator<Item = &'a BTreeMap<String, String>> + Clone,
     ) -> Option<String> {
         let unreadable = policies.iter().filter(|policy| policy.0.is_err());
         let selectors = lock(&self.policy_selectors);
         let may_select = |name: &String| {
             let selector = selectors.get(name);
-            selector.is_none_or(|selector| labels.iter().any(|it| selector.matches(it)))
+            selector.is_none_or(|selector| labels.clone().any(|it| selector.matches(it)))
         };
         unreadable.map(|policy| policy.name_any()).filter(may_select).min()
     }

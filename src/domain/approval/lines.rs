@@ -172,7 +172,7 @@ fn met<'a>(lines: &[ApprovalRequirement], said: &[Said<'a>]) -> Option<(Instant,
 /// Whether an approval can be one of those that any line asks for.
 #[must_use]
 pub(super) fn is_asked_for(policies: &[Lines], approval: &CountedApproval) -> bool {
-    policies.is_empty() || policies.iter().flatten().any(|line| is_of_a_group(line, approval))
+    !fitting(policies, approval).is_empty()
 }
 
 /// The places of the lines that an approval can be one for; where none is asked for, as of one line for everybody.

@@ -329,15 +329,8 @@ fn weigh(
             format!("it was made before AccessOwner {} was there", newer.join(" and ")),
         );
     }
-    // Whatever stopped it is over; its dates, and what it covers, were frozen once and are gone: they must not be those of a later day.
-    if question.previous.approvals_forgotten.is_some_and(|until| at <= until) {
-        if question.previous.approvals.len() >= MOST_COUNTED {
-            return no(words::SURPLUS, counted::SURPLUS.to_owned());
-        }
-        return no(
-            words::VOIDED,
-            "it counted once, or one as old did, and then did not: approve again".to_owned(),
-        );
+    if let Some(objection) = forgotten_objection(question, at) {
+        return Weight::DoesNotCount(objection);
     }
     match question.confirmations.get(uid(decision)) {
         None => Weight::Unconfirmed,
@@ -398,9 +391,24 @@ pub(super) fn void_objection(at: Instant, void_until: Option<Instant>) -> Option
 /// An integration that was deleted and made again is another one: who asks for it now was not known to whoever approved.
 fn anew_objection(question: &Question<'_>, at: Instant) -> Option<Objection> {
     let made = question.integration.metadata.creation_timestamp.as_ref()?;
-    let name = &question.grant.spec.integration_ref.name;
-    let words = || format!("it was made before PartnerIntegration {name} was there: approve again");
-    (at < Instant::new(made.0)).then(|| Objection::new(words::VOIDED, words()))
+    (at < Instant::new(made.0)).then(|| {
+        let name = &question.grant.spec.integration_ref.name;
+        let words = format!("it was made before PartnerIntegration {name} was there: approve again");
+        Objection::new(words::VOIDED, words)
+    })
+}
+
+/// Whatever made an approval stop to count is over; its dates, and what it covers, were frozen once and are gone: they must not be
+/// those of a later day.
+fn forgotten_objection(question: &Question<'_>, at: Instant) -> Option<Objection> {
+    if question.previous.approvals_forgotten.is_none_or(|until| at > until) {
+        return None;
+    }
+    if question.previous.approvals.len() >= MOST_COUNTED {
+        return Some(Objection::new(words::SURPLUS, counted::SURPLUS));
+    }
+    let words = "it counted once, or one as old did, and then did not: approve again";
+    Some(Objection::new(words::VOIDED, words))
 }
 
 /// Why this decider's yes never counts, whatever his rights.

@@ -1,12 +1,12 @@
 //! What a rule means for those who must allow it: what is never granted, what outlives a revocation, what has to be
 //! named by a policy. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::names::RESERVED_PREFIX;
-use crate::api::v1alpha1::ResolvedRule;
+use crate::api::v1alpha1::{AccessGrant, ResolvedRule};
 
-use super::{ALL, NON_RESOURCE_URLS, TOO_MANY_RULES};
+use super::{ALL, NON_RESOURCE_URLS, TOO_MANY_RULES, from_rules};
 
 /// API groups of which nothing is granted, and why.
 const CLOSED_GROUPS: [(&str, &str); 4] = [
@@ -212,6 +212,16 @@ pub fn reaches_secrets(rule: &ResolvedRule) -> bool {
             .resources
             .iter()
             .any(|resource| resource == ALL || base(resource) == "secrets")
+}
+
+/// Whether a grant reaches Secrets, by its own rules or by those of ClusterRoles that it refers to.
+#[must_use]
+pub fn may_reach_secrets(grant: &AccessGrant, roles: &BTreeMap<String, Vec<ResolvedRule>>) -> bool {
+    let inline = grant.spec.access.iter().filter_map(|entry| entry.rules.as_deref());
+    let mut inline = inline.flat_map(from_rules);
+    let named = grant.cluster_roles();
+    let mut named = named.iter().filter_map(|name| roles.get(name)).flatten();
+    inline.any(|rule| reaches_secrets(&rule)) || named.any(reaches_secrets)
 }
 
 /// The names of the Secrets that a rule reaches; none where it reaches none, or does so without names.

@@ -14,8 +14,8 @@ mod tests;
 pub(crate) use cover::Shown;
 pub use cover::{Atom, Atoms, MOST_ATOMS, covers, growth, uncovered};
 pub use judge::{
-    hands_on, is_reading_only, is_self_service_verb, is_write_verb, long_running, named_part, needs_naming,
-    never_grantable, reaches_secrets, secret_names,
+    hands_on, is_reading_only, is_self_service_verb, is_write_verb, long_running, may_reach_secrets, named_part,
+    needs_naming, never_grantable, reaches_secrets, secret_names,
 };
 pub use normal::{from_policy_rules, from_rules, normalise};
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::growth::Roles;
 use super::{Access, Facts, Kept, Verdict, ends, removal};
 use crate::api::conditions::{Reason, types};
-use crate::api::v1alpha1::{AccessGrantStatus, Decision, HardExpiry, Instant, PartnerIntegration, ReplacedDigest};
+use crate::api::v1alpha1::{
+    AccessDecision, AccessGrantStatus, HardExpiry, Instant, PartnerIntegration, ReplacedDigest,
+};
 use crate::domain::approval::{self, Covered, Question, Standing};
 use crate::domain::conditions::Desired;
 use crate::domain::digest::{GrantDigest, TARGETS, absent, digest};
@@ -235,17 +237,12 @@ fn renew_digest(facts: &Facts<'_>, integration: &PartnerIntegration, status: &mu
     // What was forgotten was of the one before, which is dead anyway; one of the new may have been approved ahead.
     status.approvals_forgotten = None;
     if let Some(before) = status.digest.take() {
-        let approved = facts.decisions.iter().filter(|it| {
-            let digest = it.spec.digest.as_ref().map(|digest| digest.0.as_str());
-            it.spec.decision == Decision::Approve && digest == Some(before.as_str())
-        });
-        let approved = approved.filter_map(|it| it.metadata.creation_timestamp.as_ref());
-        // The API server's clock may be ahead, and what was approved before is to be void whatever becomes current again.
-        let at = approved.map(|it| Instant::new(it.0)).max().max(Some(facts.now));
+        let is_of_it = |it: &AccessDecision| it.spec.digest.as_ref().is_some_and(|digest| digest.0 == before);
+        let at = removal::after_approvals(facts, is_of_it);
         status.replaced_digests.retain(|it| it.digest != before);
         status.replaced_digests.push(ReplacedDigest {
             digest: before,
-            at: at.unwrap_or(facts.now),
+            at,
             changed: current.changed_since(&status.digest_sections),
         });
         let surplus = status.replaced_digests.len().saturating_sub(MOST_REPLACED);

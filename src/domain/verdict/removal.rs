@@ -42,17 +42,14 @@ pub(super) fn remember_removal(
             .flat_map(|it| ownership::found(it, facts.owners));
         owners.any(|(_, owner)| ownership::is_gone(owner, &status.departed_owners, facts.now))
     };
-    let approvals = facts.decisions.iter().filter(|decision| is_approval(facts, decision));
-    let latest = approvals.filter_map(|decision| written(decision)).max();
-    let uncounted = latest > status.owner_removed_at && is_seen_gone();
+    let uncounted = latest_approval(facts, |_| true) > status.owner_removed_at && is_seen_gone();
     if counted && (!missing.is_empty() || has_passed) || uncounted {
-        // The API server's clock may be ahead.
-        status.owner_removed_at = latest.max(Some(facts.now));
+        status.owner_removed_at = Some(after_approvals(facts, |_| true));
     }
     // Under self-service nobody approved, and what was in use ends for good all the same.
     let is_live = |identity: &Identity| identity.activated_at.is_some();
     if !missing.is_empty() && status.identity.as_ref().is_some_and(is_live) {
-        status.ended_without_owner_at = latest.max(Some(facts.now));
+        status.ended_without_owner_at = Some(after_approvals(facts, |_| true));
     }
 }
 
@@ -72,12 +69,7 @@ pub(super) fn remember_account(facts: &Facts<'_>, status: &mut AccessGrantStatus
     };
     let is_another = |known: &StaticAccount| known.name == now.name && known.uid != now.uid;
     if status.static_account.as_ref().is_some_and(is_another) {
-        let approvals = facts.decisions.iter().filter(|decision| is_approval(facts, decision));
-        // The API server's clock may be ahead.
-        status.account_replaced_at = approvals
-            .filter_map(|decision| written(decision))
-            .max()
-            .max(Some(facts.now));
+        status.account_replaced_at = Some(after_approvals(facts, |_| true));
     }
     status.static_account = Some(now);
 }
@@ -92,6 +84,18 @@ pub(super) fn remember_involved(facts: &Facts<'_>, integration: &PartnerIntegrat
             status.involved.push(user.0.clone());
         }
     }
+}
+
+/// Now, or when the latest of these approvals of the grant was written: the API server's clock may be ahead, and what was approved
+/// before is to be void.
+pub(super) fn after_approvals(facts: &Facts<'_>, is_meant: impl Fn(&AccessDecision) -> bool) -> Instant {
+    latest_approval(facts, is_meant).map_or(facts.now, |latest| latest.max(facts.now))
+}
+
+fn latest_approval(facts: &Facts<'_>, is_meant: impl Fn(&AccessDecision) -> bool) -> Option<Instant> {
+    let approvals = facts.decisions.iter().filter(|decision| is_approval(facts, decision));
+    let meant = approvals.filter(|decision| is_meant(decision));
+    meant.filter_map(|decision| written(decision)).max()
 }
 
 fn is_approval(facts: &Facts<'_>, decision: &AccessDecision) -> bool {
