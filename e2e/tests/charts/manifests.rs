@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use wayleave_e2e::operator::{NAMESPACE, workspace};
 use wayleave_e2e::tools::programs;
 use wayleave_e2e::{ControlPlane, Tool, eventually};
 
 use crate::install::{LIMIT, cluster, kubectl};
-use crate::render::{CHART, UPDATE, for_cluster};
+use crate::render::{CHART, for_cluster, is_as_made};
 
 /// What only helm goes by.
 const MARKS: [&str; 2] = ["    app.kubernetes.io/managed-by: Helm\n", "# Source: "];
@@ -100,18 +100,7 @@ async fn files() -> Result<BTreeMap<String, String>> {
 #[tokio::test]
 async fn the_manifests_are_what_the_chart_renders() -> Result<()> {
     for (file, wanted) in files().await? {
-        let path = workspace().join("deploy").join(&file);
-        if std::env::var_os(UPDATE).is_some() {
-            std::fs::write(&path, wanted)?;
-            continue;
-        }
-        let found = std::fs::read_to_string(&path).with_context(|| format!("reading deploy/{file}"))?;
-        let line = wanted.lines().find(|line| !found.contains(*line));
-        ensure!(
-            found == wanted,
-            "deploy/{file} is behind the chart: {}; run `make manifests`",
-            line.unwrap_or("a line too many")
-        );
+        is_as_made(&workspace().join("deploy").join(file), &wanted)?;
     }
     Ok(())
 }

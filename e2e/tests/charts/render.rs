@@ -1,6 +1,8 @@
 //! Runs `helm template` without a cluster.
 
-use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use wayleave_e2e::operator::{NAMESPACE, workspace};
 use wayleave_e2e::tools::programs;
@@ -12,13 +14,29 @@ pub const POLICIES: &str = "wayleave-policies";
 /// Set to write the files that are made anew; then read what has changed.
 pub const UPDATE: &str = "UPDATE_GOLDEN";
 
+/// A file that is made from the chart is as it is made now; or written so.
+pub fn is_as_made(path: &Path, made: &str) -> Result<()> {
+    if std::env::var_os(UPDATE).is_some() {
+        return Ok(std::fs::write(path, made)?);
+    }
+    let found = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let line = made.lines().find(|line| !found.contains(*line));
+    ensure!(
+        found == made,
+        "{} is behind the chart: {}; run `make manifests`",
+        path.display(),
+        line.unwrap_or("a line too many")
+    );
+    Ok(())
+}
+
 /// helm in the folder of the charts.
 pub async fn helm() -> Result<Tool> {
     // Nothing is read from a cluster that happens to be there.
     Ok(Tool::new(programs().await?.join("helm")).env("KUBECONFIG", "/dev/null"))
 }
 
-pub fn chart(name: &str) -> std::path::PathBuf {
+pub fn chart(name: &str) -> PathBuf {
     workspace().join("charts").join(name)
 }
 

@@ -47,6 +47,14 @@ impl Tally {
         }
     }
 
+    /// In words, of what one scenario is: `4 scenarios, 30 positions, ...`.
+    pub fn of(&self, scenarios: &str) -> String {
+        format!(
+            "{} {scenarios}, {} positions, {} faults, {} repeated writes did not come again; {} tokens were presented",
+            self.scenarios, self.positions, self.faults, self.missed, self.tokens
+        )
+    }
+
     /// Keeps a failure for the end, and tells it now.
     pub fn fail(&mut self, line: String) {
         wayleave_e2e::progress(&line);

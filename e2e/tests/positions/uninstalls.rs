@@ -319,12 +319,8 @@ async fn try_all(by: By) -> Result<()> {
         }
     }
     wayleave_e2e::progress(&format!(
-        "uninstalled by {by:?}: {} shapes, {} positions, {} faults, {} did not come again; {} tokens were presented; {:?}",
-        total.scenarios,
-        total.positions,
-        total.faults,
-        total.missed,
-        total.tokens,
+        "uninstalled by {by:?}: {}; {:?}",
+        total.of("shapes"),
         begun.elapsed()
     ));
     total.outcome()
