@@ -95,14 +95,8 @@ async fn the_page_holds(cp: &ControlPlane, played: &Played<'_>, page: &str, mani
             manifest.push_str(names);
         }
         let kubectl = cp.kubectl(&writer.kubeconfig).await?;
-        let create = kubectl
-            .args(["create", "--dry-run=server", "-f", "-"])
-            .stdin(manifest.clone());
-        create
-            .run()
-            .await?
-            .ok()
-            .with_context(|| format!("{page}: {manifest}"))?;
+        let apply = kubectl.args(["apply", "-f", "-"]).stdin(manifest.clone());
+        apply.run().await?.ok().with_context(|| format!("{page}: {manifest}"))?;
         tried += 1;
     }
     ensure!(tried == manifests, "{tried} manifests in {page}");
