@@ -53,10 +53,14 @@ impl World {
         let cp = ControlPlane::start().await?;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
         let kubectl = cp.kubectl(&cp.admin_kubeconfig()).await?;
-        kubectl.args(["apply", "-f"]).arg(&folder).run().await?.ok()?;
+        kubectl.args(["apply", "--server-side", "-k"]).arg(&folder).run().await?.ok()?;
         let mut crds = Vec::new();
         for entry in std::fs::read_dir(&folder)? {
-            let text = std::fs::read_to_string(entry?.path())?;
+            let path = entry?.path();
+            if path.ends_with("kustomization.yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(path)?;
             crds.push(serde_saphyr::from_str::<CustomResourceDefinition>(&text)?);
         }
         let client = cp.admin().await?;
