@@ -53,7 +53,12 @@ impl World {
         let cp = ControlPlane::start().await?;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
         let kubectl = cp.kubectl(&cp.admin_kubeconfig()).await?;
-        kubectl.args(["apply", "--server-side", "-k"]).arg(&folder).run().await?.ok()?;
+        kubectl
+            .args(["apply", "--server-side", "-k"])
+            .arg(&folder)
+            .run()
+            .await?
+            .ok()?;
         let mut crds = Vec::new();
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();

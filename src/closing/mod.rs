@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
-use crate::controller::cache::{Cache, by_name};
-use crate::controller::denials::{Denial, Denials};
+use crate::controller::cache::{Cache, ToLookAt, by_name};
+use crate::controller::denials::Denial;
 use crate::controller::leader::Leadership;
 use crate::controller::mapping::Key;
 use crate::controller::metrics::Metrics;
@@ -46,8 +46,6 @@ pub(crate) struct ClosingLane {
     client: Client,
     leadership: Arc<dyn Leadership>,
     metrics: Metrics,
-    /// The issuing lane waits for these.
-    denials: Arc<Denials>,
     /// Grants that are being closed.
     under_way: Mutex<HashSet<Key>>,
     slots: Semaphore,
@@ -95,49 +93,50 @@ impl ClosingLane {
         client: Client,
         leadership: Arc<dyn Leadership>,
         metrics: Metrics,
-        denials: Arc<Denials>,
     ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             client,
             leadership,
             metrics,
-            denials,
             under_way: Mutex::default(),
             slots: Semaphore::new(AT_ONCE),
         })
     }
 
     /// Runs for ever; `touched` tells of grants that something changed for.
-    pub(crate) async fn run(self: Arc<Self>, mut touched: UnboundedReceiver<Key>) {
+    pub(crate) async fn run(self: Arc<Self>, mut touched: UnboundedReceiver<ToLookAt>) {
         let mut deadlines = Deadlines::default();
         loop {
-            let mut grants = deadlines.take_due(now());
+            let due = deadlines.take_due(now());
+            let mut grants: Vec<ToLookAt> = due
+                .into_iter()
+                .map(|grant| (grant, self.cache.denials.begin()))
+                .collect();
             tokio::select! {
                 biased;
                 () = std::future::ready(()), if !grants.is_empty() => {}
-                grant = touched.next() => match grant {
+                touched = touched.next() => match touched {
                     Some(grant) => grants.push(grant),
                     None => return,
                 },
                 () = tokio::time::sleep(deadlines.pause()) => {}
             }
-            for grant in grants {
-                let due = self.look(&grant);
+            for (grant, denial) in grants {
+                let due = self.look(&grant, denial);
                 deadlines.set(grant, due);
             }
         }
     }
 
     /// Closes what must be closed; says when to look again.
-    fn look(self: &Arc<Self>, key: &Key) -> Option<Instant> {
+    fn look(self: &Arc<Self>, key: &Key, denial: Denial) -> Option<Instant> {
         let (doomed, due) = self.judge(key)?;
         if doomed.is_empty() {
             return Some(due);
         }
         if lock(&self.under_way).insert(key.clone()) {
             let (lane, key) = (Arc::clone(self), key.clone());
-            let denial = self.denials.begin();
             tokio::spawn(async move {
                 lane.close(&key, denial).await;
                 lock(&lane.under_way).remove(&key);

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use self::shapes::{GrantShape, Shape};
 use super::attempts::Attempts;
+use super::denials::{Denial, Denials};
 use super::drain::Drain;
 use super::elsewhere::Elsewhere;
 use super::enrolments::Enrolments;
@@ -37,6 +38,9 @@ use crate::domain::ownership::{self, Owners};
 /// An object that may not be readable: then its metadata is all that is known.
 pub(crate) type Guarded<K> = DeserializeGuard<K>;
 
+/// A grant for the closing lane to look at, which others wait for.
+pub(crate) type ToLookAt = (Key, Denial);
+
 /// What the cache tells of: whatever is to be looked at.
 pub struct Queues {
     /// Grants, for the issuing lane.
@@ -46,7 +50,7 @@ pub struct Queues {
     /// Decisions that no grant's reconcile may speak of.
     pub(crate) decisions: UnboundedReceiver<Key>,
     /// Grants, for the closing lane.
-    pub(crate) closing: UnboundedReceiver<Key>,
+    pub(crate) closing: UnboundedReceiver<ToLookAt>,
 }
 
 /// The other ends of [`Queues`].
@@ -54,7 +58,7 @@ struct Senders {
     grants: UnboundedSender<ReconcileRequest<Guarded<AccessGrant>>>,
     integrations: UnboundedSender<ReconcileRequest<Guarded<PartnerIntegration>>>,
     decisions: UnboundedSender<Key>,
-    closing: UnboundedSender<Key>,
+    closing: UnboundedSender<ToLookAt>,
 }
 
 /// A watch that fails is tried again, and its fault told again, well within this.
@@ -106,6 +110,8 @@ pub struct Cache {
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, Trouble>>,
     senders: Senders,
+    /// What the issuing lane waits for.
+    pub(crate) denials: Arc<Denials>,
     /// Attempts to issue or rotate that failed.
     pub(crate) attempts: Attempts,
     /// What of each grant matters to its reconcile, as it was last seen.
@@ -180,6 +186,7 @@ impl Cache {
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
             senders,
+            denials: Arc::default(),
             attempts: Attempts::default(),
             grant_shapes: Mutex::default(),
             integration_shapes: Mutex::default(),
@@ -279,7 +286,7 @@ impl Cache {
         if !self.is_known() {
             // The closing lane needs no more than what is there.
             for grant in self.grants.state() {
-                let _ = self.senders.closing.unbounded_send(key_of(grant.as_ref()));
+                self.enqueue_closing(key_of(grant.as_ref()));
             }
             return;
         }
@@ -300,13 +307,18 @@ impl Cache {
 
     pub(crate) fn enqueue_key(&self, key: &Key) {
         // What is seen so far may suffice to close: positive facts need no more.
-        let _ = self.senders.closing.unbounded_send(key.clone());
+        self.enqueue_closing(key.clone());
         if self.is_known() {
             let (namespace, name) = key;
             let grant = ObjectRef::new(name).within(namespace);
             // Fails only when the receiver is gone: then nothing is reconciled any more.
             let _ = self.senders.grants.unbounded_send(ReconcileRequest::from(grant));
         }
+    }
+
+    /// The closing lane alone looks; the issuing lane waits until it has.
+    fn enqueue_closing(&self, grant: Key) {
+        let _ = self.senders.closing.unbounded_send((grant, self.denials.begin()));
     }
 
     fn enqueue_integration(&self, key: &Key) {

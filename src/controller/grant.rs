@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use super::apply::{self, Error, Result};
 use super::cache::Guarded;
 use super::observe::{Judgement, World, reached};
-use super::{Context, NOT_LEADING, decision, issue, lock, now, until};
+use super::{Context, NOT_LEADING, after, decision, issue, lock, now};
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, SubjectKind};
 use crate::domain::approval::Confirmation;
@@ -107,7 +107,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
             let grant = apply::write_status(context, world.grant.as_ref(), &plan.status).await?;
             told(context, &world.grant, grant).await;
         }
-        None if plan.step == Step::Rest => return Ok(Action::requeue(until(at.plus(plan.again_in)))),
+        None if plan.step == Step::Rest => return Ok(Action::requeue(after(at.plus(plan.again_in)))),
         None => {}
     }
     Ok(Action::requeue(AT_ONCE))

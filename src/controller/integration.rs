@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 
 use super::apply::{Error, Result, write_status};
 use super::cache::{Guarded, by_name, key_of};
-use super::{Context, lock, now, until};
+use super::{Context, after, lock, now};
 use crate::api::v1alpha1::{AccessGrant, PartnerIntegration};
 use crate::plan::{announcement, integration};
 
@@ -69,7 +69,7 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
             context.events.announce(found.as_ref(), Some(said)).await;
         }
     }
-    Ok(Action::requeue(until(at.plus(plan.again_in))))
+    Ok(Action::requeue(after(at.plus(plan.again_in))))
 }
 
 /// What follows an error: a pause, and a look at everything anew.

@@ -51,6 +51,9 @@ pub use cache::{Cache, Pending, Queues};
 /// Whoever begins to lead looks at everything; a gap too short to be told of must not cost an object its timer.
 const NOT_LEADING: std::time::Duration = std::time::Duration::from_mins(1);
 
+/// So much later than the closing lane's the issuing lane's timers go off.
+const BEHIND: std::time::Duration = std::time::Duration::from_millis(25);
+
 /// What the operator is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,7 +91,6 @@ pub struct Context {
     pub(crate) probe: probe::Probe,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) metrics: Metrics,
-    pub(crate) denials: Arc<denials::Denials>,
     swept: AtomicBool,
 }
 
@@ -148,6 +150,12 @@ pub(crate) fn until(due: Instant) -> std::time::Duration {
         .max(std::time::Duration::from_millis(1))
 }
 
+/// From now until a little after an instant. The closing lane has a timer at each deadline too, and goes first: its denials are
+/// begun when this one goes off.
+pub(crate) fn after(due: Instant) -> std::time::Duration {
+    until(due) + BEHIND
+}
+
 /// A lock that outlives a panic: what it guards is replaced whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -183,7 +191,6 @@ impl Operator {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let queues = self.queues;
         let (cache, leadership) = (self.cache, self.leadership);
-        let denials = Arc::new(denials::Denials::default());
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings,
@@ -199,16 +206,9 @@ impl Operator {
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
             metrics: self.metrics.clone(),
-            denials: Arc::clone(&denials),
             swept: AtomicBool::new(false),
         });
-        let lane = ClosingLane::new(
-            Arc::clone(&cache),
-            self.closing_client,
-            leadership,
-            self.metrics,
-            denials,
-        );
+        let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
         let mut tasks = cache.watch(self.pending, &self.client, &context.settings);
         tasks.spawn(lane.run(queues.closing));
         tasks.spawn(decision::run(Arc::clone(&context), queues.decisions));
@@ -289,7 +289,7 @@ fn measured<K: kube::ResourceExt>(
     let span = tracing::info_span!("reconcile", kind, namespace, object = name);
     let context = Arc::clone(context);
     let timed = async move {
-        context.denials.over().await;
+        context.cache.denials.over().await;
         let begun = std::time::Instant::now();
         let outcome = reconcile.await;
         context.metrics.reconciled(kind, outcome.is_ok(), begun.elapsed());

@@ -47,6 +47,11 @@ impl Calls {
         Ok(Self(calls))
     }
 
+    /// Those up to an instant.
+    pub(super) fn until(&self, at: Timestamp) -> Self {
+        Self(self.0.iter().filter(|call| call.at <= at).cloned().collect())
+    }
+
     /// When each call of this kind succeeded, in order.
     pub(super) fn times(&self, what: &str) -> Vec<Timestamp> {
         let done = |call: &&Call| call.what == what && (200..300).contains(&call.code);

@@ -39,6 +39,8 @@ pub(super) struct Ended {
     /// From the instant to each sampled partner's first refusal.
     pub(super) refused_after: Vec<f64>,
     pub(super) calls: Calls,
+    /// What was called while bindings were still to go.
+    pub(super) meanwhile: Calls,
 }
 
 impl Ended {
@@ -182,7 +184,10 @@ pub(super) async fn ended(
     let calls = Calls::since(field.cp, mark)?;
     let bindings = calls.times("delete rolebindings");
     ensure!(bindings.len() == count, "{} bindings of {count} went", bindings.len());
+    let last = bindings.last().copied().context("nothing ended")?;
+    let meanwhile = calls.until(last);
     Ok(Ended {
+        meanwhile,
         denied_after: bindings.into_iter().map(|gone| millis(at, gone)).collect(),
         refused_after: refused.into_iter().map(|refused| millis(at, refused)).collect(),
         calls,

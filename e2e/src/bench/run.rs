@@ -253,6 +253,9 @@ impl Bench<'_> {
             );
             report.put(calls, None, per_grant(&ended.calls));
             report.facts.insert("callsToRevoke", json!(ended.calls.kinds()));
+            report
+                .facts
+                .insert("callsUntilAllWereDenied", json!(ended.meanwhile.kinds()));
             self.field.remove(&set).await?;
         }
         Ok(())

@@ -39,7 +39,7 @@ impl Cache {
                 self.attempts.lift(&object.uid().unwrap_or_default());
                 self.enqueue_key(&key_of(object));
             } else {
-                let _ = self.senders.closing.unbounded_send(key_of(object));
+                self.enqueue_closing(key_of(object));
             }
             if let Ok(grant) = &object.0 {
                 match (before.is_some_and(|before| before.is_active), now.is_active) {
