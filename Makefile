@@ -26,15 +26,20 @@ demo: control-plane ## play the whole story on a real control plane (KEEP=1 leav
 
 .PHONY: test
 test: control-plane ## run every test, those against the real control plane too
-	$(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test --workspace --locked --no-fail-fast -- $(TESTS)
 
 .PHONY: test-long
 test-long: tools ## run every test, and all of each, on each Kubernetes version: 1.35, 1.36 and 1.37
 	@failed=; for version in 1.35 1.36 1.37; do \
 		echo "Kubernetes $$version" >&2; \
-		WAYLEAVE_TEST_LONG=1 $(MAKE) test KUBERNETES_VERSION=$$version || failed="$$failed $$version"; \
+		WAYLEAVE_TEST_LONG=1 $(MAKE) test KUBERNETES_VERSION=$$version TESTS=--include-ignored || failed="$$failed $$version"; \
 	done; \
 	test -z "$$failed" || { echo "tests failed on Kubernetes$$failed" >&2; exit 1; }
+
+.PHONY: mutants
+mutants: tools ## change the core in every way that cargo-mutants knows, and see that a test fails of each (hours)
+	@command -v cargo-mutants >/dev/null || { echo "cargo-mutants is not installed: cargo install --locked cargo-mutants" >&2; exit 1; }
+	PROPTEST_CASES=32 PROPTEST_MAX_SHRINK_ITERS=0 $(CARGO) mutants --package wayleave --timeout 180 --jobs 2 $(MUTANTS)
 
 .PHONY: bench
 bench: control-plane ## measure speed and cost beside a raw client, on an idle machine (BENCH: its flags, such as "--rounds 1")

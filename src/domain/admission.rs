@@ -105,7 +105,7 @@ impl Proofs {
             return;
         };
         match proof.before.filter(|(fingerprint, _)| *fingerprint == self.fingerprint) {
-            Some((_, last)) if last >= open.since => open.until = Some(last),
+            Some((_, last)) => open.until = Some(last),
             _ => drop(self.periods.pop()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::children::Site;
-use super::{Child, Minted, Observed, Plan, Step, issued, plan, rotated, rotation_asked};
+use super::{Child, Issue, Minted, Observed, Plan, Step, issued, plan, rotated, rotation_asked};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, CredentialType, HardExpiry, Instant,
@@ -121,6 +121,7 @@ impl World {
             earlier_siblings: 0,
             admission_proved: self.proved,
             unreadable_policy: None,
+            unread: None,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: None,
             static_credential: self.seen.as_ref(),
@@ -845,5 +846,25 @@ proptest! {
         } else {
             prop_assert_eq!(bindings == 1, world.is_active());
         }
+    }
+}
+
+#[test]
+fn steps_are_told_apart_in_one_word_each() {
+    let issue = Issue {
+        activation: 1,
+        token: None,
+        until: at("2027-01-01T00:00:00Z"),
+        add_finalizer: false,
+    };
+    let steps = [
+        (Step::Rest, "rest"),
+        (Step::Close(Vec::new()), "close"),
+        (Step::Issue(issue), "issue"),
+        (Step::Retire(Vec::new()), "retire"),
+        (Step::Finish, "finish"),
+    ];
+    for (step, word) in steps {
+        assert_eq!(step.as_str(), word);
     }
 }
