@@ -343,7 +343,9 @@ fn rows() -> Vec<Row> {
             level["limitResponse"]["queuing"]["queueLengthLimit"] == 77
         }),
         ("flowControl.matchingPrecedence", json!(77), |all| {
-            of_kind(all, "FlowSchema")[0]["spec"]["matchingPrecedence"] == 77
+            of_kind(all, "FlowSchema")
+                .iter()
+                .all(|it| it["spec"]["matchingPrecedence"] == 77)
         }),
         ("uninstall.hook", json!(false), |all| of_kind(all, "Job").is_empty()),
         ("uninstall.timeoutSeconds", json!(99), |all| {
