@@ -346,6 +346,7 @@ impl World {
             earlier_siblings: 0,
             admission_proved: self.proved,
             unreadable_policy: None,
+            unread: None,
             proofs: Some(&Proofs::since(Instant::new(Timestamp::UNIX_EPOCH))),
             other_rights: self.other_rights.as_deref(),
             static_credential: None,

@@ -504,6 +504,7 @@ fn judge_anew(view: &View) -> Judged {
         earlier_siblings: 0,
         admission_proved: true,
         unreadable_policy: None,
+        unread: None,
         proofs: Some(&PROOFS),
         other_rights: None,
         static_credential: None,

@@ -174,6 +174,8 @@ pub enum Reason {
     AdmissionUnproved,
     /// Local time and the API server's differ too much.
     ClockSkew,
+    /// The operator was taken the right to read what decisions are made from, or the kind.
+    ReadFailed,
     /// An object that is not ours has a name that is needed.
     NameConflict,
     /// The API server refuses more than the installer gave the operator.
@@ -214,6 +216,7 @@ impl Reason {
             Self::TooShort => "TooShort",
             Self::AdmissionUnproved => "AdmissionUnproved",
             Self::ClockSkew => "ClockSkew",
+            Self::ReadFailed => "ReadFailed",
             Self::NameConflict => "NameConflict",
             Self::CeilingExceeded => "CeilingExceeded",
             Self::Issuing => "Issuing",
@@ -223,7 +226,7 @@ impl Reason {
     }
 
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RevocationFailed,
         Self::Deleting,
         Self::Revoked,
@@ -247,6 +250,7 @@ impl Reason {
         Self::TooShort,
         Self::AdmissionUnproved,
         Self::ClockSkew,
+        Self::ReadFailed,
         Self::NameConflict,
         Self::CeilingExceeded,
         Self::Issuing,

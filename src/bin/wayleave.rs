@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use wayleave::api::names::IDENTITY_NAMESPACE;
 use wayleave::controller::leader::{Alone, Election, Leadership, LeaseSettings};
 use wayleave::controller::metrics::Metrics;
-use wayleave::controller::{Cache, Operator, Settings};
+use wayleave::controller::{Cache, MakeClient, Operator, Settings};
 use wayleave::server::{self, Shown};
 use wayleave::uninstall::{self, Uninstall};
 
@@ -190,7 +190,7 @@ async fn end_all(args: &Args, timeout: u64, undo: bool) -> anyhow::Result<()> {
     let identity = format!("uninstall-{}-{}", std::process::id(), nonce());
     let uninstall = Uninstall {
         election_client: election_client(config.clone(), &metrics)?,
-        closing_client: client(config.clone(), &metrics)?,
+        closing_client: closing_client(&config, &metrics),
         client: client(config, &metrics)?,
         lease: lease(args, &identity),
         settings,
@@ -215,6 +215,12 @@ fn client(config: kube::Config, metrics: &Metrics) -> anyhow::Result<kube::Clien
     Ok(builder.with_layer(&metrics.layer()).build())
 }
 
+/// Makes the closing lane's client, whenever it needs another.
+fn closing_client(config: &kube::Config, metrics: &Metrics) -> MakeClient {
+    let (config, metrics) = (config.clone(), metrics.clone());
+    Arc::new(move || client(config.clone(), &metrics))
+}
+
 /// How the API server is reached.
 async fn config() -> anyhow::Result<kube::Config> {
     let mut config = kube::Config::infer().await.context("finding the API server")?;
@@ -231,7 +237,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let config = config().await?;
     let metrics = Metrics::default();
     // Connections of its own for the closing lane: nothing queues before a denial.
-    let closing_client = client(config.clone(), &metrics)?;
+    let closing_client = closing_client(&config, &metrics);
     let settings = settings(&args, &config)?;
     let election_client = election_client(config.clone(), &metrics)?;
     let client = client(config, &metrics)?;

@@ -292,6 +292,7 @@ impl World {
             // Only the operator knows: its word stands where it has given one.
             admission_proved: active.is_none_or(|it| it.reason != Reason::AdmissionUnproved.as_str()),
             unreadable_policy: None,
+            unread: None,
             proofs: Some(&proofs),
             other_rights,
             static_credential: static_credential.as_ref(),

@@ -4,15 +4,17 @@
 //! Timers are hints: what is due is judged by the wall clock, at least once a second.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "imperative shell")]
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod clients;
+mod deadlines;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, ResourceExt as _};
-use tokio::sync::Semaphore;
 
 use crate::api::conditions::Reason;
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
@@ -21,12 +23,13 @@ use crate::controller::denials::Denial;
 use crate::controller::leader::Leadership;
 use crate::controller::mapping::Key;
 use crate::controller::metrics::Metrics;
-use crate::controller::{apply, lock, now, until};
+use crate::controller::slots::Slots;
+use crate::controller::{MakeClient, apply, lock, now};
 use crate::domain::closing::{Known, deadline, must_close};
 use crate::plan::Child;
+use clients::Clients;
+use deadlines::Deadlines;
 
-/// The longest time between two looks at the clock.
-const TICK: Duration = Duration::from_secs(1);
 /// How long a replica that doesn't lead leaves a closing to the leader.
 const YIELD: Duration = Duration::from_millis(150);
 /// The first pause after a closing that failed; it doubles with each.
@@ -35,73 +38,45 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause where each attempt takes two calls.
 const STILL_THERE: Duration = Duration::from_secs(15);
+/// The longest pause of a replica that doesn't lead: together they keep to 20 calls a minute for one object.
+const BESIDE: Duration = Duration::from_secs(30);
 /// The longest pause where the operator may not close.
 const NO_RIGHTS: Duration = Duration::from_mins(1);
-/// So many grants are closed at once.
+/// How long the first attempt waits for an answer; twice as long the next, up to what any call may take.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+/// So many bindings are taken away at once.
 const AT_ONCE: usize = 64;
 
 /// The closing lane of one replica.
 pub(crate) struct ClosingLane {
     cache: Arc<Cache>,
-    client: Client,
+    clients: Clients,
     leadership: Arc<dyn Leadership>,
     metrics: Metrics,
-    /// Grants that are being closed.
-    under_way: Mutex<HashSet<Key>>,
-    slots: Semaphore,
-}
-
-/// The instants at which grants are looked at again: each grant has one.
-#[derive(Default)]
-struct Deadlines {
-    ordered: BTreeSet<(Instant, Key)>,
-    of: HashMap<Key, Instant>,
-}
-
-impl Deadlines {
-    fn set(&mut self, grant: Key, due: Option<Instant>) {
-        if let Some(before) = self.of.remove(&grant) {
-            self.ordered.remove(&(before, grant.clone()));
-        }
-        if let Some(due) = due {
-            self.of.insert(grant.clone(), due);
-            self.ordered.insert((due, grant));
-        }
-    }
-
-    fn take_due(&mut self, now: Instant) -> Vec<Key> {
-        let mut due = Vec::new();
-        while let Some((at, grant)) = self.ordered.first().cloned()
-            && at <= now
-        {
-            self.set(grant.clone(), None);
-            due.push(grant);
-        }
-        due
-    }
-
-    /// How long to wait: until the next deadline, at most a tick.
-    fn pause(&self) -> Duration {
-        self.ordered.first().map_or(TICK, |(at, _)| until(*at).min(TICK))
-    }
+    /// UIDs of the bindings that are being taken away.
+    under_way: Mutex<HashSet<String>>,
+    slots: Slots,
 }
 
 impl ClosingLane {
-    /// A lane with a client of its own, so that nothing queues before a denial.
+    /// A lane with clients of its own, so that nothing queues before a denial.
+    ///
+    /// # Errors
+    /// Where no client can be made.
     pub(crate) fn new(
         cache: Arc<Cache>,
-        client: Client,
+        make_client: MakeClient,
         leadership: Arc<dyn Leadership>,
         metrics: Metrics,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             cache,
-            client,
+            clients: Clients::new(make_client)?,
             leadership,
             metrics,
             under_way: Mutex::default(),
-            slots: Semaphore::new(AT_ONCE),
-        })
+            slots: Slots::new(AT_ONCE),
+        }))
     }
 
     /// Runs for ever; `touched` tells of grants that something changed for.
@@ -126,21 +101,23 @@ impl ClosingLane {
                 let due = self.look(&grant, denial);
                 deadlines.set(grant, due);
             }
+            // What was begun gets a processor, however much there is to look at.
+            tokio::task::yield_now().await;
         }
     }
 
     /// Closes what must be closed; says when to look again.
-    fn look(self: &Arc<Self>, key: &Key, denial: Denial) -> Option<Instant> {
-        let (doomed, due) = self.judge(key)?;
+    fn look(self: &Arc<Self>, grant: &Key, denial: Denial) -> Option<Instant> {
+        let (doomed, due) = self.judge(grant)?;
         if doomed.is_empty() {
             return Some(due);
         }
-        if lock(&self.under_way).insert(key.clone()) {
-            let (lane, key) = (Arc::clone(self), key.clone());
-            tokio::spawn(async move {
-                lane.close(&key, denial).await;
-                lock(&lane.under_way).remove(&key);
-            });
+        let denial = Arc::new(denial);
+        for (binding, _) in doomed {
+            if let Some(turn) = Turn::begin(self, &binding.uid) {
+                let (grant, denial) = (grant.clone(), Arc::clone(&denial));
+                tokio::spawn(async move { turn.close(&grant, &binding, denial).await });
+            }
         }
         // Whatever becomes of it is looked at again.
         Some(now().plus(1))
@@ -163,48 +140,101 @@ impl ClosingLane {
         })
     }
 
-    /// Takes the bindings of a grant away, until nothing that must go is left. The first attempt is what others wait for.
-    async fn close(&self, key: &Key, denial: Denial) {
-        let mut denial = Some(denial);
-        if !self.leadership.is_leader() {
-            tokio::time::sleep(YIELD).await;
-        }
-        let mut pause = FIRST_PAUSE;
-        loop {
-            // Judged anew each time: in the meantime another replica may have closed it, or a deadline may have moved.
-            let Some((doomed, _)) = self.judge(key).filter(|(doomed, _)| !doomed.is_empty()) else {
-                return;
-            };
-            let mut failed = None;
-            for (binding, reason) in doomed {
-                // The semaphore is never closed.
-                let Ok(_slot) = self.slots.acquire().await else { return };
-                match apply::take_away(&self.client, &self.cache.index, &binding).await {
-                    Ok(()) => {
-                        self.metrics.closed(reason);
-                        let (namespace, name) = key;
-                        tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            denial.take();
-            let Some(error) = failed else {
-                self.cache.enqueue_key(key);
-                return;
-            };
-            self.metrics.closing_failed();
-            tracing::error!(namespace = key.0, name = key.1, %error, "access could not be closed, and may still work");
-            // Without rights there nothing but another enrolment helps; the identity goes all the same.
-            let longest = match &error {
-                apply::Error::StillThere(_) => STILL_THERE,
-                error if error.is_forbidden() => NO_RIGHTS,
-                _ => LONGEST_PAUSE,
-            };
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+    /// Why a binding of a grant must go, if it is there and still must.
+    fn reason(&self, grant: &Key, binding: &Child) -> Option<Reason> {
+        let (doomed, _) = self.judge(grant)?;
+        let mut doomed = doomed.into_iter().filter(|(child, _)| child.uid == binding.uid);
+        doomed.next().map(|(_, reason)| reason)
+    }
+
+    /// Waits between two attempts; no longer than until this replica leads.
+    async fn pause(&self, pause: Duration) {
+        let mut leadership = self.leadership.changes();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(_) = leadership.wait_for(|leads| *leads), if !self.leadership.is_leader() => {}
         }
     }
+}
+
+/// The one task that takes a binding away.
+struct Turn {
+    lane: Arc<ClosingLane>,
+    binding: String,
+}
+
+impl Turn {
+    /// None where it is under way.
+    fn begin(lane: &Arc<ClosingLane>, binding: &str) -> Option<Self> {
+        lock(&lane.under_way).insert(binding.to_owned()).then(|| Self {
+            lane: Arc::clone(lane),
+            binding: binding.to_owned(),
+        })
+    }
+
+    /// Takes a binding away, until it is gone or need not go. The first attempt is what others wait for.
+    async fn close(&self, grant: &Key, binding: &Child, denial: Arc<Denial>) {
+        let lane = &self.lane;
+        let mut denial = Some(denial);
+        if !lane.leadership.is_leader() {
+            tokio::time::sleep(YIELD).await;
+        }
+        let (mut pause, mut patience) = (FIRST_PAUSE, FIRST_PATIENCE);
+        loop {
+            let Some(slot) = lane.slots.turn(&binding.namespace).await else {
+                return;
+            };
+            // Judged anew each time: in the meantime another replica may have closed it, or a deadline may have moved.
+            let Some(reason) = lane.reason(grant, binding) else {
+                return;
+            };
+            let (client, made) = lane.clients.current();
+            let went = apply::take_away(&client, &lane.cache.index, binding);
+            let went = match tokio::time::timeout(patience, went).await {
+                Ok(went) => went,
+                Err(_) => Err(apply::Error::Deadline(format!("deleting {}", binding.name))),
+            };
+            if let Err(error) = &went
+                && error.is_unanswered()
+            {
+                lane.slots.hung(&binding.namespace);
+                lane.clients.replace(made);
+            }
+            drop(slot);
+            denial.take();
+            let (namespace, name) = grant;
+            let Err(error) = went else {
+                lane.metrics.closed(reason);
+                tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
+                lane.cache.enqueue_key(grant);
+                return;
+            };
+            lane.metrics.closing_failed();
+            lock(&lane.cache.unclosed).insert(binding.uid.clone(), grant.clone());
+            tracing::error!(namespace, name, binding = binding.name, %error, "access could not be closed, and may still work");
+            lane.pause(pause).await;
+            pause = (pause * 2).min(longest(&error, lane.leadership.is_leader()));
+            patience = patience.saturating_mul(2);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.lane.under_way).remove(&self.binding);
+        lock(&self.lane.cache.unclosed).remove(&self.binding);
+    }
+}
+
+/// The longest pause after an attempt that failed.
+fn longest(error: &apply::Error, is_leader: bool) -> Duration {
+    let longest = match error {
+        apply::Error::StillThere(_) => STILL_THERE,
+        // Without rights there nothing but another enrolment helps; the identity goes all the same.
+        error if error.is_forbidden() => NO_RIGHTS,
+        _ => LONGEST_PAUSE,
+    };
+    if is_leader { longest } else { longest.max(BESIDE) }
 }
 
 /// Why a binding must go that was made of what `last_no` says; none where nothing says so now.
@@ -228,24 +258,4 @@ fn with_known<T>(cache: &Cache, grant: &AccessGrant, with: impl FnOnce(&Known<'_
         deleted_owners: &deleted_owners,
         uninstalling: cache.uninstalling().is_some(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::fixtures::at;
-
-    #[test]
-    fn deadlines_come_in_order_and_each_grant_has_one() {
-        let key = |name: &str| ("payments".to_owned(), name.to_owned());
-        let mut deadlines = Deadlines::default();
-        deadlines.set(key("a"), Some(at("2026-12-01T00:00:02Z")));
-        deadlines.set(key("b"), Some(at("2026-12-01T00:00:01Z")));
-        deadlines.set(key("c"), Some(at("2026-12-01T00:00:03Z")));
-        deadlines.set(key("a"), Some(at("2026-12-01T00:00:00Z")));
-        deadlines.set(key("c"), None);
-        assert!(deadlines.take_due(at("2026-11-30T23:59:59Z")).is_empty());
-        assert_eq!(deadlines.take_due(at("2026-12-01T00:00:05Z")), [key("a"), key("b")]);
-        assert!(deadlines.ordered.is_empty() && deadlines.of.is_empty());
-    }
 }

@@ -1,7 +1,11 @@
 //! Writes that every step needs: status, finalizers, and taking children away under their UIDs. Does I/O.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::Mutex;
 use std::time::Duration;
+
+use futures::StreamExt as _;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -12,14 +16,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::Context;
 use super::index::Index;
+use super::{Context, lock};
 use crate::api::conditions::Reason;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
 use crate::api::v1alpha1::{ChildKind, Instant};
 use crate::domain::names::is_static_access;
 use crate::plan::Child;
 
+/// So many bindings of one grant are taken away at once.
+const AT_ONCE: usize = 8;
 /// The longest that one call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -92,6 +98,15 @@ impl Error {
     /// The API server said no: nothing was written. After any other error something may have been.
     pub(crate) fn is_refusal(&self) -> bool {
         self.status().is_some_and(|status| (400..500).contains(&status.code))
+    }
+
+    /// A call got no answer in time.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Deadline(_) => true,
+            Self::NotClosed(error) | Self::StaticNotClosed(error) => error.is_unanswered(),
+            _ => false,
+        }
     }
 
     /// The operator has no right to it.
@@ -193,16 +208,49 @@ where
     }
 }
 
-/// Takes children away, in their order: each is tried, whatever became of those before it.
+/// Namespaces in which a call got no answer: no other is made there meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Hung(Mutex<HashSet<String>>);
+
+impl Hung {
+    fn holds(&self, namespace: &str) -> bool {
+        lock(&self.0).contains(namespace)
+    }
+
+    fn note(&self, namespace: &str) {
+        lock(&self.0).insert(namespace.to_owned());
+    }
+}
+
+/// Takes children away: bindings side by side, then all others in their order. Each is tried, whatever became of those before it,
+/// but for those in a namespace that gives no answer.
 ///
 /// # Errors
 /// The first that could not be taken away: `NotClosed` where access may still work, since a binding is left and the identity
 /// that it names, or a token's anchor, too; `StaticNotClosed` where that is a static credential's, which always is.
-pub(crate) async fn close(context: &Context, children: &[Child]) -> Result<()> {
+pub(crate) async fn close(context: &Context, children: &[Child], hung: &Hung) -> Result<()> {
     let (mut binding_left, mut static_left, mut identity_left) = (false, false, false);
     let mut first = None;
-    for child in children {
-        if let Err(error) = take_away(&context.client, &context.cache.index, child).await {
+    let go = |child: Child| async move {
+        let went = if hung.holds(&child.namespace) {
+            Err(Error::Deadline(deleting(&child)))
+        } else {
+            take_away(&context.client, &context.cache.index, &child).await
+        };
+        if went.as_ref().is_err_and(Error::is_unanswered) {
+            hung.note(&child.namespace);
+        }
+        (child, went)
+    };
+    let (bindings, others): (Vec<Child>, Vec<Child>) = children
+        .iter()
+        .cloned()
+        .partition(|child| child.kind == ChildKind::RoleBinding);
+    let bindings = futures::stream::iter(bindings).map(go).buffered(AT_ONCE);
+    let others = futures::stream::iter(others).then(go);
+    let mut all = std::pin::pin!(bindings.chain(others));
+    while let Some((child, went)) = all.next().await {
+        if let Err(error) = went {
             match child.kind {
                 ChildKind::RoleBinding => {
                     binding_left = true;
@@ -263,12 +311,16 @@ where
     Ok(())
 }
 
+fn deleting(child: &Child) -> String {
+    format!("deleting {} {}/{}", child.kind, child.namespace, child.name)
+}
+
 /// Deletes an object under its UID; one that somebody's finalizer keeps alive is freed of it.
 async fn delete<K>(api: &Api<K>, child: &Child) -> Result<()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
-    let what = format!("deleting {} {}/{}", child.kind, child.namespace, child.name);
+    let what = deleting(child);
     let preconditions = Preconditions {
         uid: Some(child.uid.clone()),
         resource_version: None,

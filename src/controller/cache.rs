@@ -27,6 +27,7 @@ use super::index::Index;
 use super::inventory::Inventory;
 use super::mapping::{self, Key, Referrers};
 use super::watches::Writers;
+use super::written::Written;
 use super::{Settings, lock};
 use crate::api::names::ANNOTATION_GRANT;
 use crate::api::v1alpha1::{
@@ -90,6 +91,9 @@ pub struct Cache {
     pub(crate) owners: Store<Guarded<AccessOwner>>,
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     pub(crate) cluster_roles: Store<ClusterRole>,
+    pub(crate) grants_written: Written<AccessGrant>,
+    pub(crate) integrations_written: Written<PartnerIntegration>,
+    pub(crate) decisions_written: Written<AccessDecision>,
     pub(crate) enrolments: Enrolments,
     /// Whether Wayleave is being uninstalled.
     pub(crate) drain: Drain,
@@ -109,6 +113,8 @@ pub struct Cache {
     is_known: AtomicBool,
     /// Why a source could not be read, the last time.
     troubles: Mutex<HashMap<String, Trouble>>,
+    /// That something can't be read any more was told, and that it can again was not.
+    tells_of_loss: AtomicBool,
     senders: Senders,
     /// What the issuing lane waits for.
     pub(crate) denials: Arc<Denials>,
@@ -122,6 +128,8 @@ pub struct Cache {
     policy_selectors: Mutex<HashMap<String, LabelMatch>>,
     /// The user names that each AccessOwner lists, as they were last seen; none where it lists none.
     owner_usernames: Mutex<HashMap<String, BTreeSet<String>>>,
+    /// Grants whose access could not be closed so far, by the UID of the binding that is left.
+    pub(crate) unclosed: Mutex<HashMap<String, Key>>,
     /// UIDs of AccessOwners that were seen deleted.
     pub(crate) deleted_owners: Mutex<HashSet<String>>,
 }
@@ -173,6 +181,9 @@ impl Cache {
             owners: writers.owners.as_reader(),
             namespaces: writers.namespaces.as_reader(),
             cluster_roles: writers.cluster_roles.as_reader(),
+            grants_written: Written::default(),
+            integrations_written: Written::default(),
+            decisions_written: Written::default(),
             enrolments: Enrolments::default(),
             drain: Drain::default(),
             elsewhere: Elsewhere::default(),
@@ -185,6 +196,7 @@ impl Cache {
             referrers: Mutex::default(),
             is_known: AtomicBool::new(false),
             troubles: Mutex::default(),
+            tells_of_loss: AtomicBool::new(false),
             senders,
             denials: Arc::default(),
             attempts: Attempts::default(),
@@ -192,6 +204,7 @@ impl Cache {
             integration_shapes: Mutex::default(),
             policy_selectors: Mutex::default(),
             owner_usernames: Mutex::default(),
+            unclosed: Mutex::default(),
             deleted_owners: Mutex::default(),
         };
         (Arc::new(cache), Pending(writers), queues)
@@ -218,18 +231,44 @@ impl Cache {
             trouble.map_or_else(|| format!("{source} are not read yet"), |trouble| trouble.words.clone())
         };
         let mut lines: Vec<String> = unsynced.iter().map(|source| line(source)).collect();
-        // What was read once may be taken away. Watches that work again don't say so: a fault is told again while it lasts.
+        drop(troubles);
+        lines.extend(self.lost());
+        lines
+    }
+
+    /// What was read once and can't be any more, a line each: a right that was taken away, a kind that is gone.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        let troubles = lock(&self.troubles);
+        if troubles.is_empty() {
+            return Vec::new();
+        }
+        // Watches that work again don't say so: a fault is told again while it lasts.
         let is_lost = |source: &str, trouble: &Trouble| {
             trouble.lasts
                 && trouble.at.elapsed() < TOLD_AGAIN
                 && SOURCES.contains(&source)
-                && !unsynced.contains(&source)
+                && self.index.is_known(source)
         };
         let lost = troubles.iter().filter(|(source, trouble)| is_lost(source, trouble));
-        let first = lines.len();
-        lines.extend(lost.map(|(_, trouble)| trouble.words.clone()));
-        lines[first..].sort_unstable();
+        let mut lines: Vec<String> = lost.map(|(_, trouble)| trouble.words.clone()).collect();
+        lines.sort_unstable();
         lines
+    }
+
+    /// Looks at every grant when something can't be read any more, and when all can again.
+    pub(crate) fn tell_of_loss(self: &Arc<Self>) {
+        if self.lost().is_empty() || self.tells_of_loss.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.enqueue_all();
+        let cache = Arc::clone(self);
+        tokio::spawn(async move {
+            while !cache.lost().is_empty() {
+                tokio::time::sleep(TOLD_AGAIN / 10).await;
+            }
+            cache.tells_of_loss.store(false, Ordering::Release);
+            cache.enqueue_all();
+        });
     }
 
     /// Why a source can't be read now, in words; none where nothing is known against it.

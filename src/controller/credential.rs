@@ -48,7 +48,7 @@ pub(crate) async fn mint(
         spec: TokenRequestSpec {
             audiences,
             // The server counts from its own clock.
-            expiration_seconds: Some((ask.seconds - context.probe.seen().server_ahead).max(lifetime::SHORTEST)),
+            expiration_seconds: Some((ask.seconds - context.probe.seen().server_ahead.max(0)).max(lifetime::SHORTEST)),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Secret".to_owned()),

@@ -134,7 +134,7 @@ async fn look(context: &Arc<Context>, decision: &AccessDecision) {
 /// often it is looked at meanwhile, one attempt follows another.
 async fn tell(context: &Arc<Context>, cached: &AccessDecision, subject: Subject<'_>) {
     let uid = cached.uid().unwrap_or_default();
-    let decision = context.decisions_written.newest(Arc::new(cached.clone()));
+    let decision = context.cache.decisions_written.newest(Arc::new(cached.clone()));
     let is_of_grant = matches!(subject, Subject::Grant(_));
     let Some(status) = plan(&decision, subject, now()) else {
         context.tellings.went_well(&uid);
@@ -145,7 +145,7 @@ async fn tell(context: &Arc<Context>, cached: &AccessDecision, subject: Subject<
     }
     match write_status(context, decision.as_ref(), &status).await {
         Ok(written) => {
-            context.decisions_written.remember(written);
+            context.cache.decisions_written.remember(written);
             context.tellings.went_well(&uid);
         }
         Err(error) => {

@@ -1,28 +1,40 @@
 //! Denials come first: while access is being taken away the issuing lane begins nothing. Both lanes share an API server and a
 //! processor, and what waits for an end is short.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// The longest that something is put off: the issuing lane takes identities away, and must get its turn whatever hangs.
+use super::lock;
+
+/// The longest stretch in which anything is put off: the issuing lane takes identities away, and must get its turn whatever hangs.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// How many grants the closing lane has yet to look at, or takes bindings from for the first time. A denial that failed waits
 /// for its next attempt, and nobody waits for it.
 #[derive(Debug)]
 pub(crate) struct Denials {
-    under_way: AtomicUsize,
+    under_way: Mutex<UnderWay>,
     /// Told whenever the last of them is through.
     through: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    count: usize,
+    /// When the first of them began.
+    since: Instant,
 }
 
 impl Default for Denials {
     fn default() -> Self {
         Self {
-            under_way: AtomicUsize::new(0),
+            under_way: Mutex::new(UnderWay {
+                count: 0,
+                since: Instant::now(),
+            }),
             through: watch::Sender::new(()),
         }
     }
@@ -31,19 +43,29 @@ impl Default for Denials {
 impl Denials {
     /// One is on its way until what is given is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Denial {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        let mut under_way = lock(&self.under_way);
+        if under_way.count == 0 {
+            under_way.since = Instant::now();
+        }
+        under_way.count += 1;
         Denial(Arc::clone(self))
     }
 
-    /// Waits until none was on its way, for a bounded time.
-    pub(crate) async fn over(&self) {
+    /// Waits until none was on its way, for a bounded time; whether there was anything to wait for.
+    pub(crate) async fn over(&self) -> bool {
         // Before the count is read: that the last is through can't be missed. That another began since is no reason to wait on:
         // who has waited once would never get a turn while many things change.
         let mut through = self.through.subscribe();
-        if self.under_way.load(Ordering::Acquire) > 0 {
-            // Neither an end of the wait nor of the sender, which is here, keeps anything from going on.
-            let _ = tokio::time::timeout(LONGEST, through.changed()).await;
-        }
+        let since = {
+            let under_way = lock(&self.under_way);
+            (under_way.count > 0).then_some(under_way.since)
+        };
+        let Some(since) = since.filter(|since| since.elapsed() < LONGEST) else {
+            return false;
+        };
+        // Neither an end of the wait nor of the sender, which is here, keeps anything from going on.
+        let _ = tokio::time::timeout_at(since + LONGEST, through.changed()).await;
+        true
     }
 }
 
@@ -53,7 +75,9 @@ pub(crate) struct Denial(Arc<Denials>);
 
 impl Drop for Denial {
     fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut under_way = lock(&self.0.under_way);
+        under_way.count -= 1;
+        if under_way.count == 0 {
             self.0.through.send_replace(());
         }
     }
@@ -85,7 +109,11 @@ mod tests {
             Duration::from_secs(2),
             "one that came later is not waited for"
         );
-        denials.over().await;
-        assert_eq!(begun.elapsed(), Duration::from_secs(2) + LONGEST);
+        let end = Duration::from_secs(2) + LONGEST;
+        assert!(denials.over().await);
+        assert_eq!(begun.elapsed(), end);
+        let _another = denials.begin();
+        assert!(!denials.over().await, "one that is stuck puts nothing off twice");
+        assert_eq!(begun.elapsed(), end);
     }
 }

@@ -18,7 +18,7 @@ use super::Settings;
 use super::apply::is_held;
 use super::cache::Cache;
 use super::mapping;
-use super::watches::events;
+use super::watches::{self, events};
 use crate::api::names::DRAIN;
 
 /// What grants say, and `/ready`.
@@ -120,7 +120,7 @@ impl Cache {
 
 /// Follows the marker for ever.
 pub(super) async fn follow_marker(api: Api<PartialObjectMeta<ConfigMap>>, cache: Arc<Cache>) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={DRAIN}"));
+    let config = watches::config().fields(&format!("metadata.name={DRAIN}"));
     let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut _| {}));
     let mut listed = false;
     while let Some(event) = events.next().await {

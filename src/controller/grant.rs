@@ -10,16 +10,17 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt as _};
 
-use super::apply::{self, Error, Result};
+use super::apply::{self, Error, Hung, Result};
 use super::cache::Guarded;
 use super::observe::{Judgement, World, reached};
 use super::{Context, NOT_LEADING, after, decision, issue, lock, now};
 use crate::api::conditions::Reason;
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, SubjectKind};
+use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessGrantStatus, ChildKind, Instant, SubjectKind};
+use crate::closing::why_close;
 use crate::domain::approval::Confirmation;
 use crate::domain::conditions;
 use crate::domain::verdict::Verdict;
-use crate::plan::{Step, announcement};
+use crate::plan::{Child, Step, announcement};
 
 /// After a step: what it changed is looked at at once.
 const AT_ONCE: Duration = Duration::from_millis(20);
@@ -32,7 +33,7 @@ const UNREADABLE: Duration = Duration::from_mins(1);
 pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
     let uid = object.uid().unwrap_or_default();
     let action = match &object.0 {
-        Ok(grant) => step(&context, context.grants_written.newest(Arc::new(grant.clone()))).await?,
+        Ok(grant) => step(&context, context.cache.grants_written.newest(Arc::new(grant.clone()))).await?,
         Err(invalid) => unreadable(&context, invalid).await?,
     };
     context.cache.attempts.went_well(&uid);
@@ -40,8 +41,13 @@ pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Co
 }
 
 async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action> {
-    let world = World::of(context, grant);
+    let mut world = World::of(context, Arc::clone(&grant));
     let mut judgement = world.judge(context);
+    // Denials come first, and this may be one that nobody else makes.
+    if !is_denial_of_its_own(context, &world, &judgement) && context.cache.denials.over().await {
+        world = World::of(context, context.cache.grants_written.newest(grant));
+        judgement = world.judge(context);
+    }
     // A question without an answer means an approval that doesn't count yet; what must end ends all the same.
     let mut unanswered = Ok(());
     if !judgement.verdict.to_confirm.is_empty() {
@@ -61,6 +67,17 @@ async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action>
     unanswered.and(done)
 }
 
+/// Whether bindings are to be taken away, and the closing lane leaves that to others.
+fn is_denial_of_its_own(context: &Context, world: &World, judgement: &Judgement) -> bool {
+    let Step::Close(children) = &judgement.plan.step else {
+        return false;
+    };
+    let uid = world.grant.uid().unwrap_or_default();
+    let bindings = context.cache.index.bindings_of(&uid);
+    let is_left = |(_, last_no): &(Child, Option<Instant>)| why_close(&context.cache, &world.grant, *last_no).is_none();
+    children.iter().any(|child| child.kind == ChildKind::RoleBinding) && bindings.iter().all(is_left)
+}
+
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {
     let Judgement { verdict, plan, at } = judgement;
     let paused = context.cache.attempts.left(&world.grant.uid().unwrap_or_default());
@@ -71,7 +88,7 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
             return finish(context, &world.grant, &plan.status).await;
         }
         Step::Close(children) | Step::Retire(children) => {
-            if let Err(error) = apply::close(context, children).await {
+            if let Err(error) = apply::close(context, children, &Hung::default()).await {
                 if matches!(error, Error::NotClosed(_) | Error::StaticNotClosed(_)) {
                     report(context, &world.grant, verdict, Reason::RevocationFailed, &error).await;
                 } else {
@@ -188,7 +205,7 @@ async fn unreadable(context: &Context, invalid: &InvalidObject) -> Result<Action
     children.sort();
     if !children.is_empty() {
         tracing::warn!(namespace, name, error = %invalid.error, "an AccessGrant can't be read: its access ends");
-        apply::close(context, &children).await?;
+        apply::close(context, &children, &Hung::default()).await?;
     }
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let ends = meta.deletion_timestamp.is_some() || context.cache.uninstalling().is_some();
@@ -211,7 +228,7 @@ async fn told(context: &Context, before: &AccessGrant, written: AccessGrant) {
         .status
         .as_ref()
         .and_then(|after| announcement::of_grant(before.status.as_ref(), after));
-    context.grants_written.remember(written);
+    context.cache.grants_written.remember(written);
     context.events.announce(before, said).await;
 }
 

@@ -23,8 +23,8 @@ struct Inner {
     entries: HashMap<Place, Entry>,
     /// Where the objects of a grant are, by the grant's part of every reserved name.
     of_grant: HashMap<String, HashSet<Place>>,
-    /// UIDs that we saw go: a watch that lags may still tell of them.
-    gone: HashSet<String>,
+    /// UIDs that we saw go, and when: a watch that lags may still tell of them, a listing that began later is believed.
+    gone: HashMap<String, u64>,
     /// UIDs of what no watch tells of, and is not there.
     gone_unseen: HashSet<String>,
     stamp: u64,
@@ -72,6 +72,18 @@ impl Index {
         lock(&self.0).known.contains(source)
     }
 
+    /// An object of a listing that began at `begun`. What is there after we saw it go was brought back, as by a restore of etcd.
+    pub(crate) fn listed(&self, source: &str, kind: ChildKind, metadata: &ObjectMeta, content: String, begun: u64) {
+        if let Some(uid) = &metadata.uid {
+            let mut inner = lock(&self.0);
+            if inner.gone.get(uid).is_some_and(|gone| *gone < begun) {
+                inner.gone.remove(uid);
+            }
+        }
+        self.put(source, kind, metadata, content);
+    }
+
+    /// An object as a watch tells of it, or as it was made.
     pub(crate) fn put(&self, source: &str, kind: ChildKind, metadata: &ObjectMeta, content: String) {
         let child = Child {
             kind,
@@ -86,7 +98,7 @@ impl Index {
         let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
         let last_no = annotation(ANNOTATION_LAST_NO).and_then(|text| text.parse().ok());
         let mut inner = lock(&self.0);
-        if inner.gone.contains(&child.uid) {
+        if inner.gone.contains_key(&child.uid) {
             return;
         }
         inner.stamp += 1;
@@ -133,7 +145,9 @@ impl Index {
         let key = (child.kind, child.namespace.clone(), child.name.clone());
         if inner.entry(&key, &child.uid).is_some() {
             inner.take(&key);
-            inner.gone.insert(child.uid.clone());
+            inner.stamp += 1;
+            let stamp = inner.stamp;
+            inner.gone.insert(child.uid.clone(), stamp);
         } else {
             inner.gone_unseen.insert(child.uid.clone());
         }
@@ -337,10 +351,24 @@ mod tests {
             foreign_writer: None,
         };
         assert!(index.holds(&child("a")) && !index.holds(&child("another")));
+        let before = index.begin();
         index.gone(&child("a"));
         assert!(!index.holds(&child("a")) && !index.is_gone_unseen("a"));
         seen(&index, ChildKind::DeliverySecret, "reader-credential", "a");
         assert!(!index.holds(&child("a")), "a watch that lags brings nothing back");
+        let brought_back = |begun: u64| {
+            let metadata = ObjectMeta {
+                namespace: Some("payments".to_owned()),
+                name: Some("reader-credential".to_owned()),
+                uid: Some("a".to_owned()),
+                ..ObjectMeta::default()
+            };
+            index.listed("source", ChildKind::DeliverySecret, &metadata, String::new(), begun);
+            index.holds(&child("a"))
+        };
+        assert!(!brought_back(before), "a listing that began before we saw it go");
+        assert!(brought_back(index.begin()), "a listing that began later");
+        index.gone(&child("a"));
         index.gone(&child("unlabelled"));
         assert!(index.is_gone_unseen("unlabelled"));
         index.forget_gone_unseen();

@@ -45,7 +45,8 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
         // Its grants end, and say so; of itself nothing can be said before it is mended.
         return Ok(Action::await_change());
     };
-    let found = context.integrations_written.newest(Arc::new(cached.clone()));
+    context.cache.denials.over().await;
+    let found = context.cache.integrations_written.newest(Arc::new(cached.clone()));
     let cache = &context.cache;
     let owners = cache.owners_of(&found);
     let owners = by_name(&owners);
@@ -63,7 +64,7 @@ pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context:
         let written = write_status(&context, found.as_ref(), &plan.status).await?;
         let said = announcement::of_integration(found.status.as_ref(), &plan.status);
         let leaving = integration::owners::announce(&found, found.status.as_ref(), &plan.status);
-        context.integrations_written.remember(written);
+        context.cache.integrations_written.remember(written);
         context.integrations_pace.wrote(uid);
         for said in said.into_iter().chain(leaving) {
             context.events.announce(found.as_ref(), Some(said)).await;

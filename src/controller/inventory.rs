@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::cache::Cache;
 use super::lock;
-use super::watches::events;
+use super::watches::{self, events};
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{AccessGrant, Instant};
 use crate::domain::conditions::find;
@@ -96,10 +96,10 @@ impl Cache {
         let followed = all.entry(namespace.to_owned()).or_insert_with(|| {
             let mut watches = JoinSet::new();
             let accounts = Api::namespaced(client.clone(), namespace);
-            let plain = watcher::Config::default();
+            let plain = watches::config();
             let accounts = self.keep_static(&mut watches, KINDS[0], namespace, accounts, plain);
             let tokens = Api::namespaced(client.clone(), namespace);
-            let of_type = watcher::Config::default().fields(TOKENS);
+            let of_type = watches::config().fields(TOKENS);
             let tokens = self.keep_static(&mut watches, KINDS[1], namespace, tokens, of_type);
             Followed {
                 accounts,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::apply::{self, Error, Result, call, patch_params, post, set_finalizers, write_status};
+use super::apply::{self, Error, Hung, Result, call, patch_params, post, set_finalizers, write_status};
 use super::credential::mint;
 use super::observe::{self, World};
 use super::watches::source_of_deliveries;
@@ -184,7 +184,7 @@ impl Making<'_> {
     async fn undo(&mut self) -> Result<()> {
         let mut children: Vec<Child> = self.made.drain(..).map(Child::from).collect();
         children.sort();
-        apply::close(self.context, &children).await
+        apply::close(self.context, &children, &Hung::default()).await
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::now;
-use super::watches::Patience;
+use super::watches::{self, Patience};
 
 /// The pause after a failure to speak with the API server about the lease.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -198,7 +198,7 @@ impl Elected {
     /// Sees renewals of our own, and that another replica let go.
     async fn watch(self: Arc<Self>, client: Client) {
         let api: Api<Lease> = Api::namespaced(client, &self.settings.namespace);
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
+        let config = watches::config().fields(&format!("metadata.name={}", self.settings.name));
         let leases = watcher(api, config).backoff(Patience::default());
         let leases = leases.inspect_err(|error| tracing::warn!(%error, "watching the lease failed"));
         let mut leases = Box::pin(leases.filter_map(|lease| async { lease.ok() }));

@@ -14,11 +14,13 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use tower::{Layer, Service};
 
-use super::cache::Cache;
-use super::now;
+use super::cache::{Cache, key_of};
+use super::clock::ServerClock;
+use super::mapping::Key;
+use super::{lock, now};
 use crate::api::conditions::{Reason, types};
 use crate::domain::conditions;
 
@@ -59,6 +61,7 @@ pub struct Metrics {
     leader: Gauge,
     proved: Gauge,
     skew: Gauge<f64, AtomicU64>,
+    clock: Arc<ServerClock>,
 }
 
 impl Default for Metrics {
@@ -73,6 +76,7 @@ impl Default for Metrics {
             leader: Gauge::default(),
             proved: Gauge::default(),
             skew: Gauge::default(),
+            clock: Arc::default(),
         }
     }
 }
@@ -110,7 +114,7 @@ impl Metrics {
             "1 while the admission policies were seen to hold",
             self.proved.clone(),
         );
-        let help = "Local time less the API server's, where they differ by more than may be; otherwise 0";
+        let help = "Local time less the API server's, by whole seconds, as it was measured last";
         registry.register_with_unit("clock_skew", help, Unit::Seconds, self.skew.clone());
         registry.register_collector(Box::new(Grants(cache)));
         registry
@@ -139,10 +143,14 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    pub(crate) fn proof(&self, proved: bool, skew: Option<i64>) {
+    pub(crate) fn proof(&self, proved: bool, skew: i64) {
         self.proved.set(i64::from(proved));
-        let skew = i32::try_from(skew.unwrap_or_default()).unwrap_or(i32::MAX);
-        self.skew.set(f64::from(skew));
+        self.skew.set(f64::from(i32::try_from(skew).unwrap_or(i32::MAX)));
+    }
+
+    /// What the answers say of the clock.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.clock
     }
 
     /// The admission policies were seen to hold, the last time.
@@ -151,10 +159,13 @@ impl Metrics {
         self.proved.get() == 1
     }
 
-    /// Counts the answers to a client's calls.
+    /// Counts the answers to a client's calls, and compares their dates with the clock.
     #[must_use]
-    pub fn layer(&self) -> CountCalls {
-        CountCalls(self.calls.clone())
+    pub fn layer(&self) -> ReadAnswers {
+        ReadAnswers {
+            calls: self.calls.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 }
 
@@ -171,6 +182,8 @@ impl Collector for Grants {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (mut by_reason, mut overdue, mut unreadable) = (BTreeMap::<String, i64>::new(), 0_i64, 0_i64);
         let mut with_static = 0_i64;
+        // The closing lane knows first, and without a leader nobody says so in status.
+        let unclosed: HashSet<Key> = lock(&self.0.unclosed).values().cloned().collect();
         for grant in self.0.grants.state() {
             let Ok(grant) = &grant.0 else {
                 unreadable += 1;
@@ -187,7 +200,8 @@ impl Collector for Grants {
             let until = status.and_then(|status| status.active_until);
             let ended = until.map_or(grant.spec.expires_at, |until| until.min(grant.spec.expires_at));
             let failed = reason == Reason::RevocationFailed.as_str();
-            overdue += i64::from(failed || is_active && ended < now());
+            let is_unclosed = !unclosed.is_empty() && unclosed.contains(&key_of(grant));
+            overdue += i64::from(failed || is_unclosed || is_active && ended < now());
         }
         let help = "Grants by the reason of their Active condition";
         let mut family = encoder.encode_descriptor("grants", help, None, MetricType::Gauge)?;
@@ -225,29 +239,32 @@ impl Collector for Grants {
     }
 }
 
-/// A layer of the client that counts answers by verb and code.
+/// A layer of the client that counts answers by verb and code, and has the clock compared with their dates.
 #[derive(Clone, Debug)]
-pub struct CountCalls(Family<Call, Counter>);
+pub struct ReadAnswers {
+    calls: Family<Call, Counter>,
+    clock: Arc<ServerClock>,
+}
 
-impl<S> Layer<S> for CountCalls {
-    type Service = Counted<S>;
+impl<S> Layer<S> for ReadAnswers {
+    type Service = Answered<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Counted {
+        Answered {
             inner,
-            calls: self.0.clone(),
+            by: self.clone(),
         }
     }
 }
 
-/// See [`CountCalls`].
+/// See [`ReadAnswers`].
 #[derive(Clone, Debug)]
-pub struct Counted<S> {
+pub struct Answered<S> {
     inner: S,
-    calls: Family<Call, Counter>,
+    by: ReadAnswers,
 }
 
-impl<S, A, B> Service<Request<A>> for Counted<S>
+impl<S, A, B> Service<Request<A>> for Answered<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -273,14 +290,18 @@ where
         };
         let answer = self.inner.call(request);
         let counted = OneCall {
-            calls: self.calls.clone(),
+            calls: self.by.calls.clone(),
             call: Call { verb, code: 0 },
         };
+        let clock = Arc::clone(&self.by.clock);
         Box::pin(async move {
             // The whole of it, or only its code would be moved in here.
             let mut counted = counted;
             let answer = answer.await;
             counted.call.code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+            if let Ok(answer) = &answer {
+                clock.take(answer.headers());
+            }
             answer
         })
     }

@@ -4,6 +4,7 @@
 pub(crate) mod apply;
 mod attempts;
 pub(crate) mod cache;
+mod clock;
 mod credential;
 mod decision;
 pub(crate) mod denials;
@@ -23,6 +24,7 @@ pub mod metrics;
 mod observe;
 mod pack;
 mod probe;
+pub(crate) mod slots;
 mod sweep;
 mod watches;
 mod written;
@@ -38,18 +40,20 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::{self, applier};
 use tracing::Instrument as _;
 
-use crate::api::v1alpha1::{AccessDecision, AccessGrant, Instant, PartnerIntegration};
+use crate::api::v1alpha1::{AccessGrant, Instant, PartnerIntegration};
 use crate::closing::ClosingLane;
 use crate::domain::approval::Confirmation;
 use events::Events;
 use leader::Leadership;
 use metrics::Metrics;
-use written::Written;
 
 pub use cache::{Cache, Pending, Queues};
 
 /// Whoever begins to lead looks at everything; a gap too short to be told of must not cost an object its timer.
 const NOT_LEADING: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// The pause of an object in a namespace whose calls get no answer, while others like it have every turn.
+const HANGS: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// So much later than the closing lane's the issuing lane's timers go off.
 const BEHIND: std::time::Duration = std::time::Duration::from_millis(25);
@@ -78,10 +82,7 @@ pub struct Context {
     pub(crate) client: kube::Client,
     pub(crate) settings: Settings,
     pub(crate) cache: Arc<Cache>,
-    pub(crate) grants_written: Written<AccessGrant>,
-    pub(crate) integrations_written: Written<PartnerIntegration>,
     pub(crate) integrations_pace: integration::Pace,
-    pub(crate) decisions_written: Written<AccessDecision>,
     /// Attempts to tell decisions whether they count.
     pub(crate) tellings: attempts::Attempts,
     pub(crate) events: Events,
@@ -91,6 +92,8 @@ pub struct Context {
     pub(crate) probe: probe::Probe,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) metrics: Metrics,
+    /// Turns of reconciles.
+    pub(crate) slots: slots::Slots,
     swept: AtomicBool,
 }
 
@@ -113,7 +116,7 @@ impl Context {
     pub(crate) fn forget_gone(&self) {
         let uids = |all: Vec<Option<String>>| all.into_iter().flatten().collect::<HashSet<String>>();
         let grants = uids(self.cache.grants.state().iter().map(|grant| grant.uid()).collect());
-        self.grants_written.retain(&grants);
+        self.cache.grants_written.retain(&grants);
         self.cache.attempts.retain(&grants);
         self.cache.index.forget_gone_unseen();
         let decisions = uids(
@@ -124,12 +127,12 @@ impl Context {
                 .map(|decision| decision.uid())
                 .collect(),
         );
-        self.decisions_written.retain(&decisions);
+        self.cache.decisions_written.retain(&decisions);
         self.tellings.retain(&decisions);
         lock(&self.confirmations).retain(|(decision, grant), _| decisions.contains(decision) && grants.contains(grant));
         self.reviews.retain(&decisions);
         let integrations = uids(self.cache.integrations.state().iter().map(|it| it.uid()).collect());
-        self.integrations_written.retain(&integrations);
+        self.cache.integrations_written.retain(&integrations);
         self.integrations_pace.retain(&integrations);
     }
 
@@ -161,12 +164,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Makes a client with connections of its own.
+pub type MakeClient = Arc<dyn Fn() -> anyhow::Result<kube::Client> + Send + Sync>;
+
 /// Everything that a running operator consists of.
 pub struct Operator {
     /// The issuing lane's client.
     pub client: kube::Client,
-    /// The closing lane's own.
-    pub closing_client: kube::Client,
+    /// Makes the closing lane's own.
+    pub closing_client: MakeClient,
     /// What it was told.
     pub settings: Settings,
     /// What it knows.
@@ -191,14 +197,12 @@ impl Operator {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let queues = self.queues;
         let (cache, leadership) = (self.cache, self.leadership);
+        let concurrency = self.settings.concurrency;
         let context = Arc::new(Context {
             client: self.client.clone(),
             settings: self.settings,
             cache: Arc::clone(&cache),
-            grants_written: Written::default(),
-            integrations_written: Written::default(),
             integrations_pace: integration::Pace::default(),
-            decisions_written: Written::default(),
             tellings: attempts::Attempts::default(),
             events: Events::new(self.client.clone(), &self.identity),
             confirmations: Mutex::default(),
@@ -206,9 +210,10 @@ impl Operator {
             probe: probe::Probe::default(),
             leadership: Arc::clone(&leadership),
             metrics: self.metrics.clone(),
+            slots: slots::Slots::new(usize::from(concurrency)),
             swept: AtomicBool::new(false),
         });
-        let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics);
+        let lane = ClosingLane::new(Arc::clone(&cache), self.closing_client, leadership, self.metrics)?;
         let mut tasks = cache.watch(self.pending, &self.client, &context.settings);
         tasks.spawn(lane.run(queues.closing));
         tasks.spawn(decision::run(Arc::clone(&context), queues.decisions));
@@ -221,7 +226,7 @@ impl Operator {
             // An error means that the sender is gone: that is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        let config = || controller::Config::default().concurrency(context.settings.concurrency);
+        let config = || controller::Config::default().concurrency(concurrency);
         let integrations = applier(
             reconcile_integration,
             integration::after_error,
@@ -286,12 +291,17 @@ fn measured<K: kube::ResourceExt>(
         return Box::pin(std::future::ready(Ok(controller::Action::requeue(NOT_LEADING))));
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let span = tracing::info_span!("reconcile", kind, namespace, object = name);
+    let span = tracing::info_span!("reconcile", kind, %namespace, object = name);
     let context = Arc::clone(context);
     let timed = async move {
-        context.cache.denials.over().await;
+        let Some(_turn) = context.slots.turn_unless_slow(&namespace).await else {
+            return Ok(controller::Action::requeue(HANGS));
+        };
         let begun = std::time::Instant::now();
         let outcome = reconcile.await;
+        if outcome.as_ref().is_err_and(apply::Error::is_unanswered) {
+            context.slots.hung(&namespace);
+        }
         context.metrics.reconciled(kind, outcome.is_ok(), begun.elapsed());
         outcome
     };

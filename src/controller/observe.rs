@@ -36,6 +36,7 @@ pub(crate) struct World {
     earlier_siblings: usize,
     other_rights: Option<String>,
     unreadable_policy: Option<String>,
+    unread: Option<String>,
     static_credential: Option<Seen>,
     pub(crate) observed: Observed,
 }
@@ -75,6 +76,7 @@ impl World {
             earlier_siblings: earlier_siblings(cache, &grant),
             other_rights: other_rights(context, &grant, &reached),
             unreadable_policy,
+            unread: cache.lost().into_iter().next(),
             static_credential: cache.static_credential(&context.client, &grant),
             observed,
             grant,
@@ -134,6 +136,7 @@ impl World {
             confirmations: &confirmations,
             policies: &policies,
             unreadable_policy: self.unreadable_policy.as_deref(),
+            unread: self.unread.as_deref(),
             namespaces: &self.namespaces,
             absent_key: absent_key.as_deref(),
             cluster_roles: &self.cluster_roles,
@@ -144,7 +147,7 @@ impl World {
             proofs: seen.proofs.as_deref(),
             other_rights: self.other_rights.as_deref(),
             static_credential: self.static_credential.as_ref(),
-            clock_skew: seen.skew,
+            clock_skew: seen.skew.or(context.metrics.clock().skew()),
             uninstalling: context.cache.uninstalling(),
         };
         let verdict = decide(&facts);

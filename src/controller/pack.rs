@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::apply::{Error, Result, call, post};
 use super::now;
-use super::watches::Patience;
+use super::watches::{self, Patience};
 use crate::api::names::{ADMISSION_POLICIES, LABEL_COMPONENT, PROOFS};
 use crate::api::v1alpha1::Instant;
 use crate::domain::admission::Proofs;
@@ -267,7 +267,7 @@ fn events<K>(client: &Client) -> BoxStream<'static, watcher::Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let config = watcher::Config::default().labels(OURS);
+    let config = watches::config().labels(OURS);
     watcher(Api::<K>::all(client.clone()), config)
         .backoff(Patience::default())
         .inspect_err(|error| tracing::warn!(%error, "watching the admission policies failed"))

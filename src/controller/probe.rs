@@ -10,13 +10,12 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::clock::{SKEW, date};
 use super::pack::{self, Ended, Pack, Standing};
 use super::{Context, lock, now};
 use crate::api::v1alpha1::Instant;
 use crate::domain::admission::{Proof, Proofs, SETTLING};
 
-/// How far local time and the API server's may differ, in seconds.
-const SKEW: i64 = 30;
 /// How often the proof is repeated once it holds.
 const AGAIN: Duration = Duration::from_mins(5);
 /// The longest that one proof may take.
@@ -44,8 +43,9 @@ pub(crate) struct Seen {
     /// A proof was tried, whatever came of it. Before that nothing is known, and nothing is said of it.
     pub(crate) tried: bool,
     pub(crate) proved: bool,
+    /// Local time less the API server's, in seconds, where they differ by too much.
     pub(crate) skew: Option<i64>,
-    /// By how many seconds the API server's clock is ahead of ours; 0 where it is not.
+    /// By how many seconds the API server's clock is ahead of ours; less than 0 where it is behind.
     pub(crate) server_ahead: i64,
     /// When the policies held; none before that was read.
     pub(crate) proofs: Option<Arc<Proofs>>,
@@ -111,7 +111,7 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
             }
         });
         seen.tried = true;
-        context.metrics.proof(seen.proved, seen.skew);
+        context.metrics.proof(seen.proved, -seen.server_ahead);
         let settled = now().seconds_since(standing.dated.max(standing.seen)) > 2 * SETTLING;
         let pause = match (is_answered && settled && seen.skew.is_none(), seen.proved) {
             (true, true) => AGAIN,
@@ -134,6 +134,7 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
         }
         tokio::select! {
             () = changed.notified() => {}
+            () = context.metrics.clock().changed() => {}
             // Another replica may write the record while this one doesn't lead.
             Ok(()) = leadership.changed() => known = Known::default(),
             () = tokio::time::sleep(pause) => {}
@@ -170,7 +171,7 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
         tried: true,
         proved: answer.refused,
         skew: Some(-answer.ahead).filter(|skew| skew.abs() > SKEW),
-        server_ahead: answer.ahead.max(0),
+        server_ahead: answer.ahead,
         proofs: None,
     };
     if !context.is_leader() {
@@ -258,13 +259,8 @@ async fn forge(context: &Context, kind: &str, spec: Value, words: [&str; 2]) -> 
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Body::from(serde_json::to_vec(&forged)?))?;
     let response = context.client.send(request).await?;
-    let date = response
-        .headers()
-        .get(http::header::DATE)
-        .and_then(|date| date.to_str().ok());
-    let server = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
     let here = now();
-    let at = server.map_or(here, |server| Instant::new(server.timestamp()));
+    let at = date(response.headers()).unwrap_or(here);
     let status = response.status();
     let body = response.into_body().collect_bytes().await?;
     let body = String::from_utf8_lossy(&body);

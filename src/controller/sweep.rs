@@ -8,9 +8,10 @@ use futures::StreamExt as _;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt as _};
 
+use super::apply::Hung;
 use super::observe::World;
 use super::{Context, apply};
-use crate::api::v1alpha1::AccessGrant;
+use crate::api::v1alpha1::{AccessGrant, ChildKind};
 use crate::domain::verdict::Access;
 use crate::plan::Child;
 
@@ -24,8 +25,10 @@ const FAILED_AGAIN: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_millis(50);
 /// The pause after a listing that failed.
 const PAUSE: Duration = Duration::from_secs(2);
-/// So many grants are closed at once.
+/// So many grants are closed at once; of those that hang, too: no more is asked of a namespace that gives no answer.
 const AT_ONCE: usize = 16;
+/// So many bindings are.
+const BINDINGS_AT_ONCE: usize = 64;
 
 /// Sweeps for ever: whole, whenever this replica begins to lead.
 pub(crate) async fn run(context: Arc<Context>) {
@@ -72,16 +75,29 @@ fn ended(context: &Arc<Context>) -> Vec<Vec<Child>> {
     ended
 }
 
-/// Takes away what each grant left; whether all of it went.
-async fn close(context: &Context, doomed: Vec<Vec<Child>>) -> bool {
-    let closings = futures::stream::iter(doomed).map(|mut children| async move {
-        children.sort();
-        let closed = apply::close(context, &children).await;
-        closed.inspect_err(|error| tracing::error!(%error, "the sweep could not take access away"))
+/// Takes away what each grant left, and before anything else the access of all; whether all of it went, as far as the operator may go.
+async fn close(context: &Context, mut doomed: Vec<Vec<Child>>) -> bool {
+    let hung = &Hung::default();
+    let is_binding = |child: &&Child| child.kind == ChildKind::RoleBinding;
+    let bindings: Vec<Child> = doomed.iter().flatten().filter(is_binding).cloned().collect();
+    let bindings = futures::stream::iter(bindings).map(|binding| async move {
+        // What is left is tried again, and told, with the rest.
+        apply::close(context, std::slice::from_ref(&binding), hung)
+            .await
+            .is_ok()
     });
+    bindings.buffer_unordered(BINDINGS_AT_ONCE).for_each(async |_| ()).await;
+    doomed.iter_mut().for_each(|children| children.sort());
+    let closings = futures::stream::iter(doomed).map(|children| async move {
+        let closed = apply::close(context, &children, hung).await;
+        let closed = closed.inspect_err(|error| tracing::error!(%error, "the sweep could not take access away"));
+        // Where the operator may not go nothing is gained by asking often: an enrolment has it look again.
+        closed.map_or_else(|error| error.is_forbidden(), |()| true)
+    });
+    // Whatever becomes of one, each is tried.
     closings
         .buffer_unordered(AT_ONCE)
-        .all(async |closed| closed.is_ok())
+        .fold(true, async |all, went| all && went)
         .await
 }
 

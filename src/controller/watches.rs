@@ -29,6 +29,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// An error so long ago has no bearing on the next.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 
+/// Seconds after which the API server ends a watch, and it is begun anew. One that is silent for a little longer is given up: on a
+/// connection that is dead at the other end nothing else tells, and no Revoke is seen until then.
+const WATCH: u32 = 60;
+
+/// Where kubectl keeps what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Grants are looked at no more often for what is bound in other namespaces.
 const OTHER_RIGHTS_PAUSE: Duration = Duration::from_mins(1);
 
@@ -55,8 +62,12 @@ async fn fill<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let prune = |object: &mut K| object.managed_fields_mut().clear();
-    let mut events = Box::pin(events(source, &cache, api, watcher::Config::default(), prune));
+    // The second is the whole object once more, and nothing to us.
+    let prune = |object: &mut K| {
+        object.managed_fields_mut().clear();
+        object.annotations_mut().remove(LAST_APPLIED);
+    };
+    let mut events = Box::pin(events(source, &cache, api, config(), prune));
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
         match &event {
@@ -105,7 +116,7 @@ async fn follow<K>(
             }
             watcher::Event::InitApply(object) => {
                 if let Some((kind, content)) = judge(&object) {
-                    cache.index.put(&source, kind, object.meta(), content);
+                    cache.index.listed(&source, kind, object.meta(), content, begun);
                 }
             }
             watcher::Event::Delete(object) => {
@@ -134,7 +145,7 @@ fn went(cache: &Cache, kind: ChildKind, object: &impl kube::ResourceExt) {
 async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Settings) {
     const SOURCE: &str = "rolebindings";
     let mut begun = 0;
-    let config = watcher::Config::default();
+    let config = config();
     let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut RoleBinding| {}));
     let other_rights = |binding: &RoleBinding| {
         let namespace = binding.namespace();
@@ -153,6 +164,7 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
         }
         if cache.enrolments.put(&namespace, &binding.name_any(), now) {
             cache.enqueue_touching_namespace(&namespace);
+            cache.orphan_seen.notify_one();
             cache.enrolment_changed.notify_one();
         }
     };
@@ -165,7 +177,8 @@ async fn follow_bindings(api: Api<RoleBinding>, cache: Arc<Cache>, settings: Set
             }
             watcher::Event::InitApply(binding) if is_reserved(&binding) => {
                 let content = binding_content(&binding);
-                cache.index.put(SOURCE, ChildKind::RoleBinding, binding.meta(), content);
+                let kind = ChildKind::RoleBinding;
+                cache.index.listed(SOURCE, kind, binding.meta(), content, begun);
             }
             watcher::Event::InitApply(binding) => {
                 if let Some(enrolment) = Enrolment::of(&binding, &settings) {
@@ -210,7 +223,7 @@ async fn follow_cluster_bindings(api: Api<ClusterRoleBinding>, cache: Arc<Cache>
     const SOURCE: &str = "clusterrolebindings";
     let found = &cache.elsewhere.cluster;
     let mut begun = 0;
-    let config = watcher::Config::default();
+    let config = config();
     let mut events = Box::pin(events(SOURCE, &cache, api, config, |_: &mut ClusterRoleBinding| {}));
     let rights = |binding: &ClusterRoleBinding| {
         let subjects = binding.subjects.as_deref().unwrap_or_default();
@@ -270,6 +283,11 @@ impl Backoff for Patience {
     fn reset(&mut self) {}
 }
 
+/// How everything is watched.
+pub(crate) fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH)
+}
+
 /// Watches for ever: errors are told, logged and waited out.
 pub(crate) fn events<K, P>(
     source: &str,
@@ -297,6 +315,7 @@ where
                 Err(error) => {
                     tracing::warn!(kind, %error, "watch failed");
                     cache.trouble(&source, &kind, &error);
+                    cache.tell_of_loss();
                     let is_no_more = cache.is_no_more(&source, &error);
                     [watcher::Event::Init, watcher::Event::InitDone].map(|empty| is_no_more.then_some(empty))
                 }
@@ -391,7 +410,7 @@ impl Cache {
         tasks.spawn(tell_of_other_rights(cache()));
         let identities = settings.identities.clone();
         tasks.spawn(follow_cluster_bindings(Api::all(all()), cache(), identities));
-        let plain = watcher::Config::default;
+        let plain = config;
         let roles = Api::<Role>::all(all());
         let role = |it: &Role| is_reserved(it).then(|| (ChildKind::Role, role_content(it)));
         tasks.spawn(follow("roles".to_owned(), roles, plain(), cache(), role, Cache::listed));
@@ -429,7 +448,7 @@ impl Cache {
         let source = source_of_deliveries(namespace, identities);
         if lock(&self.followed).insert(namespace.to_owned()) {
             let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
-            let labelled = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
+            let labelled = config().labels(&format!("{LABEL_MANAGED}=true"));
             let here = namespace.to_owned();
             let done = move |cache: &Cache, _: &str| cache.enqueue_touching_namespace(&here);
             tokio::spawn(follow(

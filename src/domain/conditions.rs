@@ -69,7 +69,8 @@ pub fn of_grant(reason: Reason, message: &str) -> Vec<Desired> {
         | Reason::IntegrationMissing
         | Reason::NameConflict
         | Reason::AdmissionUnproved
-        | Reason::ClockSkew => ("False", "False", Some(types::STALLED)),
+        | Reason::ClockSkew
+        | Reason::ReadFailed => ("False", "False", Some(types::STALLED)),
     };
     let mut all = vec![
         Desired::new(types::READY, ready, reason.as_str(), message),

@@ -58,6 +58,8 @@ pub struct Facts<'a> {
     pub policies: &'a [&'a AccessPolicy],
     /// An AccessPolicy that can't be read and is, or may be, for this grant: it may be stricter than those that can.
     pub unreadable_policy: Option<&'a str>,
+    /// What decisions are made from and can't be read any more, in words: what is known of it may have changed since.
+    pub unread: Option<&'a str>,
     /// Every namespace that the grant lies in or reaches, where it exists.
     pub namespaces: &'a BTreeMap<String, Namespace>,
     /// What namespaces that don't exist are hidden by in the digest, see [`absent`](crate::domain::digest::absent); none where

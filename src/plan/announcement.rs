@@ -152,6 +152,7 @@ fn is_warning(reason: &str) -> bool {
         | Reason::TooShort
         | Reason::AdmissionUnproved
         | Reason::ClockSkew
+        | Reason::ReadFailed
         | Reason::NameConflict
         | Reason::CeilingExceeded => true,
         Reason::Deleting

@@ -20,7 +20,7 @@ use kube::{Api, Client, Config};
 use crate::api::names::{DRAIN, FIELD_MANAGER};
 use crate::controller::leader::{Alone, Election, Leadership, LeaseSettings};
 use crate::controller::metrics::Metrics;
-use crate::controller::{Cache, Operator, Settings};
+use crate::controller::{Cache, MakeClient, Operator, Settings};
 use left::Left;
 
 /// How often it is seen whether anything is left.
@@ -38,8 +38,8 @@ const MASTERS: &str = "system:masters";
 pub struct Uninstall {
     /// The issuing lane's client.
     pub client: Client,
-    /// The closing lane's own.
-    pub closing_client: Client,
+    /// Makes the closing lane's own.
+    pub closing_client: MakeClient,
     /// That of the election, with a deadline for each call.
     pub election_client: Client,
     /// What the operator is told, too.
@@ -145,7 +145,7 @@ impl Uninstall {
         };
         let controller = Operator {
             client: self.client.clone(),
-            closing_client: self.closing_client.clone(),
+            closing_client: Arc::clone(&self.closing_client),
             settings: self.settings.clone(),
             cache: Arc::clone(&cache),
             pending,

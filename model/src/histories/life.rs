@@ -465,6 +465,7 @@ impl Life {
             earlier_siblings: 0,
             admission_proved: self.proved,
             unreadable_policy: None,
+            unread: None,
             proofs: Some(&PROOFS),
             other_rights: None,
             static_credential: None,

@@ -24,6 +24,7 @@ impl Cache {
 
     pub(crate) fn touch_grant(&self, object: &Guarded<AccessGrant>, is_there: bool) {
         if let Ok(grant) = &object.0 {
+            self.grants_written.caught_up(grant);
             self.enqueue_integration(&mapping::integration_of(grant));
         }
         if self.uninstalling().is_some() {
@@ -134,6 +135,9 @@ impl Cache {
         if is_there && self.is_known() {
             self.enqueue_decision(key_of(object));
         }
+        if let Ok(decision) = &object.0 {
+            self.decisions_written.caught_up(decision);
+        }
         match object.0.as_ref().map(mapping::subject_of) {
             Ok((SubjectKind::AccessGrant, grant)) => self.enqueue_key(&grant),
             Ok((SubjectKind::PartnerIntegration, integration)) => self.enqueue_grants_of(&integration),
@@ -144,6 +148,9 @@ impl Cache {
     /// What we write into its status is no news to its grants: each look at them would bring the next write about.
     pub(crate) fn touch_integration(&self, object: &Guarded<PartnerIntegration>, is_there: bool) {
         let key = key_of(object);
+        if let Ok(integration) = &object.0 {
+            self.integrations_written.caught_up(integration);
+        }
         self.enqueue_integration(&key);
         let shape = is_there.then(|| Shape::of(object));
         let mut shapes = lock(&self.integration_shapes);
@@ -266,6 +273,8 @@ impl Cache {
             _ => {}
         }
         drop(referrers);
+        // Of a grant that went while nobody watched nothing else tells.
+        self.orphan_seen.notify_one();
         self.enqueue_all();
     }
 

@@ -615,6 +615,7 @@ impl World {
                 earlier_siblings: self.earlier_siblings,
                 admission_proved: true,
                 unreadable_policy: None,
+                unread: None,
                 proofs: look.knows_proofs.then_some(&proofs),
                 other_rights: None,
                 static_credential: None,

@@ -432,10 +432,16 @@ fn hold(facts: &Facts<'_>) -> Option<(Reason, String)> {
             "the admission policies are not all there, or were not seen to refuse a forged decision and a forged request: install them".to_owned(),
         ));
     }
-    let skew = facts.clock_skew?;
+    if let Some(skew) = facts.clock_skew {
+        return Some((
+            Reason::ClockSkew,
+            format!("local time and the API server's differ by {skew} s, at most 30 s"),
+        ));
+    }
+    let words = facts.unread?;
     Some((
-        Reason::ClockSkew,
-        format!("local time and the API server's differ by {skew} s, at most 30 s"),
+        Reason::ReadFailed,
+        format!("{words}; nothing is issued until it can be"),
     ))
 }
 

@@ -35,6 +35,7 @@ struct Case {
     admission_proved: bool,
     other_rights: Option<&'static str>,
     unreadable_policy: Option<&'static str>,
+    unread: Option<&'static str>,
     static_credential: Option<Seen>,
     clock_skew: Option<i64>,
     uninstalling: Option<&'static str>,
@@ -63,6 +64,7 @@ impl Case {
             admission_proved: true,
             other_rights: None,
             unreadable_policy: None,
+            unread: None,
             static_credential: None,
             clock_skew: None,
             uninstalling: None,
@@ -123,6 +125,7 @@ impl Case {
             earlier_siblings: self.earlier_siblings,
             admission_proved: self.admission_proved,
             unreadable_policy: self.unreadable_policy,
+            unread: self.unread,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
             other_rights: self.other_rights,
             static_credential: self.static_credential.as_ref(),
@@ -284,6 +287,7 @@ fn an_approval_that_ends_by_its_own_date_is_announced_for_that_day_and_told_from
 #[case::identity_missing(Reason::IdentityMissing, |c: &mut Case| c.missing_static_credential())]
 #[case::too_short(Reason::TooShort, |c: &mut Case| c.now = at("2027-01-19T23:50:00Z"))]
 #[case::unproved(Reason::AdmissionUnproved, |c: &mut Case| c.admission_proved = false)]
+#[case::unread(Reason::ReadFailed, |c: &mut Case| c.unread = Some("accessowners.wayleave.dev can't be read"))]
 #[case::skewed(Reason::ClockSkew, |c: &mut Case| c.clock_skew = Some(31))]
 #[case::other_rights(Reason::NotPermitted, |c: &mut Case| { c.policies[0].spec.access.on_other_rights = OnOtherRights::Refuse; c.other_rights = Some("view"); })]
 fn each_reason_is_reached(#[case] reason: Reason, #[case] change: fn(&mut Case)) {
