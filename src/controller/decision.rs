@@ -134,7 +134,13 @@ async fn look(context: &Arc<Context>, decision: &AccessDecision) {
 /// often it is looked at meanwhile, one attempt follows another.
 async fn tell(context: &Arc<Context>, cached: &AccessDecision, subject: Subject<'_>) {
     let uid = cached.uid().unwrap_or_default();
-    let decision = context.cache.decisions_written.newest(Arc::new(cached.clone()));
+    // What was judged by may be older than what was told since; of one that is gone nobody is told.
+    let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
+    let this = ObjectRef::new(&name).within(&namespace);
+    let newest = context.cache.decisions_written.newest(&context.cache.decisions, &this);
+    let Some(decision) = newest.filter(|newest| newest.metadata.uid == cached.metadata.uid) else {
+        return;
+    };
     let is_of_grant = matches!(subject, Subject::Grant(_));
     let Some(status) = plan(&decision, subject, now()) else {
         context.tellings.went_well(&uid);

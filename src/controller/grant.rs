@@ -8,6 +8,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::PostParams;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
 use super::apply::{self, Error, Hung, Result};
@@ -32,20 +33,35 @@ const UNREADABLE: Duration = Duration::from_mins(1);
 /// Brings one grant a step further.
 pub(crate) async fn reconcile(object: Arc<Guarded<AccessGrant>>, context: Arc<Context>) -> Result<Action> {
     let uid = object.uid().unwrap_or_default();
-    let action = match &object.0 {
-        Ok(grant) => step(&context, context.cache.grants_written.newest(Arc::new(grant.clone()))).await?,
-        Err(invalid) => unreadable(&context, invalid).await?,
+    let this = ObjectRef::from_obj(object.as_ref());
+    // What was queued is older than the turn that it waited for.
+    let action = match context.cache.grants.get(&this).as_ref().map(|it| &it.0) {
+        Some(Ok(_)) => step(&context, &this).await?,
+        Some(Err(invalid)) => unreadable(&context, invalid).await?,
+        None => Action::await_change(),
     };
     context.cache.attempts.went_well(&uid);
     Ok(action)
 }
 
-async fn step(context: &Arc<Context>, grant: Arc<AccessGrant>) -> Result<Action> {
-    let mut world = World::of(context, Arc::clone(&grant));
+/// The world for a grant as it is known now.
+fn look(context: &Context, grant: &ObjectRef<Guarded<AccessGrant>>) -> Option<World> {
+    let cache = &context.cache;
+    let newest = cache.grants_written.newest(&cache.grants, grant)?;
+    Some(World::of(context, newest))
+}
+
+async fn step(context: &Arc<Context>, grant: &ObjectRef<Guarded<AccessGrant>>) -> Result<Action> {
+    let Some(mut world) = look(context, grant) else {
+        return Ok(Action::requeue(AT_ONCE));
+    };
     let mut judgement = world.judge(context);
     // Denials come first, and this may be one that nobody else makes.
     if !is_denial_of_its_own(context, &world, &judgement) && context.cache.denials.over().await {
-        world = World::of(context, context.cache.grants_written.newest(grant));
+        let Some(another) = look(context, grant) else {
+            return Ok(Action::requeue(AT_ONCE));
+        };
+        world = another;
         judgement = world.judge(context);
     }
     // A question without an answer means an approval that doesn't count yet; what must end ends all the same.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 
 use super::apply::{Error, Result, write_status};
 use super::cache::{Guarded, by_name, key_of};
@@ -41,12 +42,16 @@ impl Pace {
 
 /// Brings the status of an integration up to date.
 pub(crate) async fn reconcile(object: Arc<Guarded<PartnerIntegration>>, context: Arc<Context>) -> Result<Action> {
-    let Ok(cached) = &object.0 else {
-        // Its grants end, and say so; of itself nothing can be said before it is mended.
+    context.cache.denials.over().await;
+    // Where it can't be read its grants end, and say so; of itself nothing can be said before it is mended.
+    let this = ObjectRef::from_obj(object.as_ref());
+    let newest = context
+        .cache
+        .integrations_written
+        .newest(&context.cache.integrations, &this);
+    let Some(found) = newest else {
         return Ok(Action::await_change());
     };
-    context.cache.denials.over().await;
-    let found = context.cache.integrations_written.newest(Arc::new(cached.clone()));
     let cache = &context.cache;
     let owners = cache.owners_of(&found);
     let owners = by_name(&owners);

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt as _};
 
+use super::cache::Guarded;
 use super::lock;
 
 /// The answers, by UID.
@@ -17,20 +19,28 @@ impl<K> Default for Written<K> {
     }
 }
 
-impl<K: ResourceExt> Written<K> {
+impl<K> Written<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+    Guarded<K>: Resource<DynamicType = ()>,
+{
     pub(crate) fn remember(&self, object: K) {
         lock(&self.0).insert(object.uid().unwrap_or_default(), Arc::new(object));
     }
 
-    /// The cache's object, or what we wrote where the cache has not seen it yet.
-    pub(crate) fn newest(&self, cached: Arc<K>) -> Arc<K> {
+    /// The object as the cache has it now, or as we wrote it where the cache has not seen that yet; none where it is not there, or
+    /// can't be read.
+    pub(crate) fn newest(&self, cache: &Store<Guarded<K>>, object: &ObjectRef<Guarded<K>>) -> Option<Arc<K>> {
+        // Before the cache is looked at: a copy that is not here any more is there already.
         let mut written = lock(&self.0);
+        let guarded = cache.get(object)?;
+        let cached = guarded.0.as_ref().ok()?;
         let uid = cached.uid().unwrap_or_default();
         match written.get(&uid) {
-            Some(ours) if version(ours.as_ref()) > version(cached.as_ref()) => Arc::clone(ours),
+            Some(ours) if version(ours.as_ref()) > version(cached) => Some(Arc::clone(ours)),
             _ => {
                 written.remove(&uid);
-                cached
+                Some(Arc::new(cached.clone()))
             }
         }
     }
@@ -53,7 +63,7 @@ impl<K: ResourceExt> Written<K> {
     }
 }
 
-fn version(object: &impl ResourceExt) -> u64 {
+fn version(object: &impl Resource) -> u64 {
     let version = object.resource_version();
     version.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -61,6 +71,10 @@ fn version(object: &impl ResourceExt) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::core::DeserializeGuard;
+    use kube::runtime::reflector::store::Writer;
+    use kube::runtime::watcher::Event;
+
     use crate::api::v1alpha1::AccessGrant;
     use crate::domain::fixtures::grant;
 
@@ -72,14 +86,26 @@ mod tests {
 
     #[test]
     fn a_copy_is_kept_until_the_cache_has_caught_up() {
-        let written = Written::default();
+        let mut writer = Writer::<Guarded<AccessGrant>>::default();
+        let (cache, written) = (writer.as_reader(), Written::default());
+        let name = grant().name_any();
+        let of_grant = ObjectRef::new(&name).within(&grant().namespace().unwrap());
+        let newest = || written.newest(&cache, &of_grant).map(|it| version(it.as_ref()));
+        assert_eq!(newest(), None, "nobody has seen it");
+        let mut see = |object: &str| {
+            writer.apply_watcher_event(&Event::Apply(DeserializeGuard(Ok(of(object)))));
+            written.caught_up(&of(object));
+        };
+        see("8");
         written.remember(of("9"));
-        written.caught_up(&of("8"));
-        assert_eq!(version(written.newest(Arc::new(of("8"))).as_ref()), 9);
-        written.caught_up(&of("10"));
+        assert_eq!(newest(), Some(9), "the cache lags");
+        see("8");
+        assert_eq!(newest(), Some(9), "it does still");
+        see("9");
         assert!(lock(&written.0).is_empty());
+        assert_eq!(newest(), Some(9));
         written.remember(of("9"));
-        assert_eq!(version(written.newest(Arc::new(of("10"))).as_ref()), 10);
-        assert!(lock(&written.0).is_empty());
+        see("10");
+        assert_eq!(newest(), Some(10));
     }
 }
