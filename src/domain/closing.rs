@@ -27,6 +27,29 @@ pub struct Known<'a> {
     pub uninstalling: bool,
 }
 
+/// What set the instant from which access should have been gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A date that was known before: everybody could be ready for it.
+    Deadline,
+    /// Something that came: a decision, a deletion, a suspension, an owner who is inactive or gone.
+    Change,
+}
+
+impl Cause {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Deadline, Self::Change];
+
+    /// The word for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Change => "change",
+        }
+    }
+}
+
 /// Why a binding must go at `now`; none where nothing says so. `last_no` is the latest Deny or Revoke that was known when it
 /// was made, as the binding itself says: when it was made proves nothing, since who made it may have seen less.
 #[must_use]
@@ -35,9 +58,7 @@ pub fn must_close(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> 
     if grant.metadata.deletion_timestamp.is_some() {
         return Some(Reason::Deleting);
     }
-    let is_no = |decision: &&&AccessDecision| matches!(decision.spec.decision, Decision::Deny | Decision::Revoke);
-    let mut noes = known.decisions.iter().filter(is_no);
-    if let Some(no) = noes.find(|decision| created(decision) > last_no) {
+    if let Some(no) = noes(known, last_no).next() {
         return Some(match no.spec.decision {
             Decision::Deny => Reason::Denied,
             _ => Reason::Revoked,
@@ -83,6 +104,30 @@ pub fn deadline(known: &Known<'_>) -> Instant {
     let owners = known.integration.and_then(|it| ownership::end(it, known.owners));
     let ends = [agreement, until, owners].into_iter().flatten();
     ends.fold(known.grant.spec.expires_at, Instant::min)
+}
+
+/// Since when a binding that must go at `now` should have been gone, and what set that: the earliest of all dates that say so.
+/// None where what ends it has no date, as a suspension hasn't.
+#[must_use]
+pub fn since(known: &Known<'_>, last_no: Option<Instant>, now: Instant) -> (Cause, Option<Instant>) {
+    let integration = known.integration.map(|it| &it.metadata);
+    let deleted = [Some(&known.grant.metadata), integration].into_iter().flatten();
+    let deleted = deleted.filter_map(|it| it.deletion_timestamp.as_ref());
+    let deleted = deleted.map(|time| Instant::new(time.0));
+    let change = deleted.chain(noes(known, last_no).filter_map(created)).min();
+    let deadline = deadline(known);
+    if now >= deadline && change.is_none_or(|change| deadline <= change) {
+        (Cause::Deadline, Some(deadline))
+    } else {
+        (Cause::Change, change)
+    }
+}
+
+/// The Denies and Revokes that whoever made a binding did not know of.
+fn noes<'a>(known: &Known<'a>, last_no: Option<Instant>) -> impl Iterator<Item = &'a AccessDecision> {
+    let is_no = |decision: &&AccessDecision| matches!(decision.spec.decision, Decision::Deny | Decision::Revoke);
+    let all = known.decisions.iter().copied();
+    all.filter(is_no).filter(move |decision| created(decision) > last_no)
 }
 
 fn is_without_owner(known: &Known<'_>, now: Instant) -> bool {
@@ -322,6 +367,50 @@ mod tests {
             Some(Reason::Revoked)
         );
         assert_eq!(must_close(&known, Some(at(MADE)), at(NOW)), None);
+    }
+
+    #[test]
+    fn what_ended_it_first_sets_since_when_it_should_have_been_gone() {
+        let (mut grant, mut integration) = (grant(), integration());
+        let no = decision("no", "Revoke", "dave", "sha256:0", MADE);
+        let (end, later) = (at("2027-01-20T00:00:00Z"), at("2027-02-01T00:00:00Z"));
+        let ask =
+            |grant: &AccessGrant, integration: &PartnerIntegration, decisions: &[&AccessDecision], now: Instant| {
+                let known = Known {
+                    grant,
+                    integration: Some(integration),
+                    decisions,
+                    owners: &Owners::new(),
+                    deleted_owners: &HashSet::new(),
+                    uninstalling: false,
+                };
+                since(&known, Some(at(MADE).plus(-1)), now)
+            };
+        grant.spec.suspend = true;
+        assert_eq!(
+            ask(&grant, &integration, &[], at(NOW)),
+            (Cause::Change, None),
+            "no date"
+        );
+        assert_eq!(
+            ask(&grant, &integration, &[&no], at(NOW)),
+            (Cause::Change, Some(at(MADE)))
+        );
+        assert_eq!(ask(&grant, &integration, &[], later), (Cause::Deadline, Some(end)));
+        assert_eq!(
+            ask(&grant, &integration, &[&no], later),
+            (Cause::Change, Some(at(MADE))),
+            "it should have been gone before its end"
+        );
+        let known_no = decision("old", "Deny", "dave", "sha256:0", "2026-12-01T00:00:00Z");
+        assert_eq!(
+            ask(&grant, &integration, &[&known_no], at(NOW)),
+            (Cause::Change, None),
+            "whoever made it knew of that"
+        );
+        integration.metadata.deletion_timestamp = integration.metadata.creation_timestamp.clone();
+        let (cause, first) = ask(&grant, &integration, &[&no], later);
+        assert_eq!((cause, first), (Cause::Change, Some(at("2026-11-01T00:00:00Z"))));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const LAST_DUE: i64 = SHORTEST + FADE + 60;
 const TAIL: i64 = FADE + 5;
 /// The shortest overlap of two tokens, in seconds.
 const SHORTEST_OVERLAP: i64 = 120;
+/// A life that falls short of what was asked for by no more than this is put down to the clocks, which may differ by 30 s, and to
+/// the time that an answer takes.
+const EXPLAINED: i64 = 60;
 /// Asked for exactly this, the API server may answer with a token of a year (`--service-account-extend-token-expiration`).
 const NEVER_ASK: i64 = 3_607;
 
@@ -64,6 +67,13 @@ pub fn ask(now: Instant, until: Instant, lifetime: i64, hard_expiry_required: bo
 #[must_use]
 pub fn is_hard(expires: Instant, until: Instant) -> bool {
     until.seconds_since(expires) >= FADE
+}
+
+/// Whether the API server granted clearly less than the seconds that were asked for: by more than two clocks and a slow answer
+/// explain.
+#[must_use]
+pub fn is_shortened(asked: i64, issued: Instant, expires: Instant) -> bool {
+    asked - expires.seconds_since(issued) > EXPLAINED
 }
 
 /// When a token is due to be replaced: after two thirds of its life, and in time for the last one; never, where it
@@ -131,6 +141,14 @@ mod tests {
                 hard: false
             })
         );
+    }
+
+    #[test]
+    fn a_token_is_shortened_where_clocks_do_not_explain_what_is_missing() {
+        assert!(!is_shortened(3_600, at(0), at(3_600)));
+        assert!(!is_shortened(3_600, at(40), at(3_580)), "a slow answer and two clocks");
+        assert!(is_shortened(3_600, at(0), at(3_539)));
+        assert!(!is_shortened(600, at(0), at(3_600)), "more than was asked for");
     }
 
     #[test]
