@@ -29,6 +29,7 @@ fn pages() -> Vec<(PathBuf, String)> {
     let mut folders = vec![
         root().join("docs"),
         root().join("docs/decisions"),
+        root().join("docs/runbooks"),
         root().join("deploy/samples"),
     ];
     folders.extend(["charts/wayleave", "charts/wayleave-policies"].map(|chart| root().join(chart)));

@@ -24,8 +24,8 @@ use crate::controller::leader::Leadership;
 use crate::controller::mapping::Key;
 use crate::controller::metrics::Metrics;
 use crate::controller::slots::Slots;
-use crate::controller::{MakeClient, apply, lock, now};
-use crate::domain::closing::{Known, deadline, must_close};
+use crate::controller::{MakeClient, apply, lock, now, since};
+use crate::domain::closing::{self, Cause, Known, deadline, must_close};
 use crate::plan::Child;
 use clients::Clients;
 use deadlines::Deadlines;
@@ -56,6 +56,15 @@ pub(crate) struct ClosingLane {
     /// UIDs of the bindings that are being taken away.
     under_way: Mutex<HashSet<String>>,
     slots: Slots,
+}
+
+/// A binding that must go.
+struct Doomed {
+    binding: Child,
+    reason: Reason,
+    cause: Cause,
+    /// Since when it should have been gone; none where what ends it has no date.
+    since: Option<Instant>,
 }
 
 impl ClosingLane {
@@ -113,7 +122,7 @@ impl ClosingLane {
             return Some(due);
         }
         let denial = Arc::new(denial);
-        for (binding, _) in doomed {
+        for Doomed { binding, .. } in doomed {
             if let Some(turn) = Turn::begin(self, &binding.uid) {
                 let (grant, denial) = (grant.clone(), Arc::clone(&denial));
                 tokio::spawn(async move { turn.close(&grant, &binding, denial).await });
@@ -123,8 +132,8 @@ impl ClosingLane {
         Some(now().plus(1))
     }
 
-    /// What of a grant must go, with the reason, and when a date ends the rest; none where it has no bindings.
-    fn judge(&self, (namespace, name): &Key) -> Option<(Vec<(Child, Reason)>, Instant)> {
+    /// What of a grant must go, and when a date ends the rest; none where it has no bindings.
+    fn judge(&self, (namespace, name): &Key) -> Option<(Vec<Doomed>, Instant)> {
         let guarded = self.cache.grants.get(&ObjectRef::new(name).within(namespace))?;
         let grant = guarded.0.as_ref().ok()?;
         let bindings = self.cache.index.bindings_of(&grant.uid().unwrap_or_default());
@@ -132,19 +141,25 @@ impl ClosingLane {
             return None;
         }
         with_known(&self.cache, grant, |known| {
-            let doomed = bindings
-                .into_iter()
-                .filter_map(|(binding, last_no)| must_close(known, last_no, now()).map(|reason| (binding, reason)))
-                .collect();
-            Some((doomed, deadline(known)))
+            let now = now();
+            let doomed = bindings.into_iter().filter_map(|(binding, last_no)| {
+                let reason = must_close(known, last_no, now)?;
+                let (cause, since) = closing::since(known, last_no, now);
+                Some(Doomed {
+                    binding,
+                    reason,
+                    cause,
+                    since,
+                })
+            });
+            Some((doomed.collect(), deadline(known)))
         })
     }
 
     /// Why a binding of a grant must go, if it is there and still must.
-    fn reason(&self, grant: &Key, binding: &Child) -> Option<Reason> {
+    fn doomed(&self, grant: &Key, binding: &Child) -> Option<Doomed> {
         let (doomed, _) = self.judge(grant)?;
-        let mut doomed = doomed.into_iter().filter(|(child, _)| child.uid == binding.uid);
-        doomed.next().map(|(_, reason)| reason)
+        doomed.into_iter().find(|it| it.binding.uid == binding.uid)
     }
 
     /// Waits between two attempts; no longer than until this replica leads.
@@ -176,6 +191,7 @@ impl Turn {
     async fn close(&self, grant: &Key, binding: &Child, denial: Arc<Denial>) {
         let lane = &self.lane;
         let mut denial = Some(denial);
+        let noticed = std::time::Instant::now();
         if !lane.leadership.is_leader() {
             tokio::time::sleep(YIELD).await;
         }
@@ -185,7 +201,7 @@ impl Turn {
                 return;
             };
             // Judged anew each time: in the meantime another replica may have closed it, or a deadline may have moved.
-            let Some(reason) = lane.reason(grant, binding) else {
+            let Some(doomed) = lane.doomed(grant, binding) else {
                 return;
             };
             let (client, made) = lane.clients.current();
@@ -204,8 +220,10 @@ impl Turn {
             denial.take();
             let (namespace, name) = grant;
             let Err(error) = went else {
-                lane.metrics.closed(reason);
-                tracing::info!(namespace, name, %reason, binding = binding.name, "access closed");
+                let lag = doomed.since.map_or_else(|| noticed.elapsed(), since);
+                let (reason, lag_seconds) = (doomed.reason, lag.as_secs_f64());
+                lane.metrics.closed(reason, doomed.cause, lag);
+                tracing::info!(namespace, name, %reason, binding = binding.name, lag_seconds, "access closed");
                 lane.cache.enqueue_key(grant);
                 return;
             };

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::index::Index;
+use super::metrics::Failure;
 use super::{Context, lock};
 use crate::api::conditions::Reason;
 use crate::api::names::{FIELD_MANAGER, FINALIZER};
@@ -75,6 +76,22 @@ impl Error {
                 ..
             } => Some(status),
             _ => None,
+        }
+    }
+
+    /// The error in one word, for metrics.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Call { .. } => self
+                .status()
+                .map_or(Failure::NoAnswer, |status| Failure::of_code(status.code)),
+            Self::Deadline(_) => Failure::NoAnswer,
+            Self::NameConflict(_) => Failure::NameConflict,
+            Self::CeilingExceeded { .. } => Failure::CeilingExceeded,
+            Self::TokenTooLong(_) => Failure::TokenTooLong,
+            Self::NotClosed(_) | Self::StaticNotClosed(_) | Self::StillThere(_) => Failure::NotClosed,
+            Self::Overtaken(_) => Failure::Overtaken,
+            Self::Incomplete(_) => Failure::Incomplete,
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) async fn mint(
 ) -> Result<(Minted, Delivery)> {
     let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &account.namespace);
     let audiences = grant.token().audiences.into_iter().map(|audience| audience.0).collect();
+    // The server counts from its own clock.
+    let seconds = (ask.seconds - context.probe.seen().server_ahead.max(0)).max(lifetime::SHORTEST);
     let request = TokenRequest {
         // Not for a namesake of the ServiceAccount: that is a conflict.
         metadata: kube::api::ObjectMeta {
@@ -47,8 +49,7 @@ pub(crate) async fn mint(
         },
         spec: TokenRequestSpec {
             audiences,
-            // The server counts from its own clock.
-            expiration_seconds: Some((ask.seconds - context.probe.seen().server_ahead.max(0)).max(lifetime::SHORTEST)),
+            expiration_seconds: Some(seconds),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Secret".to_owned()),
@@ -69,8 +70,12 @@ pub(crate) async fn mint(
     if ask.hard && !lifetime::is_hard(expires_at, until) {
         return Err(Error::TokenTooLong(expires_at));
     }
+    let issued_at = super::now();
+    if lifetime::is_shortened(seconds, issued_at, expires_at) {
+        context.metrics.token_shortened();
+    }
     let minted = Minted {
-        issued_at: super::now(),
+        issued_at,
         expires_at,
         credential_id: credential_id(&status.token),
     };

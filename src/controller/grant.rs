@@ -135,7 +135,10 @@ async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Re
     }
     match written {
         Some(Ok(grant)) => told(context, &world.grant, grant).await,
-        Some(Err(error)) => return refused(context, world, judgement, error).await,
+        Some(Err(error)) => {
+            context.metrics.issue_failed(plan.step.as_str(), error.failure());
+            return refused(context, world, judgement, error).await;
+        }
         None if world.grant.status.as_ref() != Some(&plan.status) => {
             let grant = apply::write_status(context, world.grant.as_ref(), &plan.status).await?;
             told(context, &world.grant, grant).await;

@@ -153,6 +153,12 @@ pub(crate) fn until(due: Instant) -> std::time::Duration {
         .max(std::time::Duration::from_millis(1))
 }
 
+/// From an instant until now; nothing where it is yet to come.
+pub(crate) fn since(past: Instant) -> std::time::Duration {
+    let gone = jiff::Timestamp::now().duration_since(past.timestamp());
+    std::time::Duration::try_from(gone).unwrap_or_default()
+}
+
 /// From now until a little after an instant. The closing lane has a timer at each deadline too, and goes first: its denials are
 /// begun when this one goes off.
 pub(crate) fn after(due: Instant) -> std::time::Duration {

@@ -200,7 +200,7 @@ async fn shown(tenant: &Tenant<'_>, operator: &Operator) -> Result<String> {
         shown += &serde_json::to_string(&secret)?;
     }
     ensure!(
-        shown.contains("AwaitingApproval") && shown.contains("wayleave_grants"),
+        shown.contains("\"reason\":\"AwaitingApproval\"") && shown.contains("wayleave_grants"),
         "something is missing"
     );
     Ok(shown)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -296,6 +296,7 @@ async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()>
     ensure!(grant["status"]["credential"]["hardExpiry"] == false && grant["status"]["activeUntil"] == end.as_str());
     refused_at(&partner, &end).await?;
     ended(&tenant, &partner, Instant::now(), "Expired").await?;
+    is_measured(&tenant).await?;
     partner.wait_unauthorized().await?;
     tenant.delete("AccessGrant", &tenant.ns, "reader").await?;
     eventually("the grant to be gone", LONG, || async {
@@ -307,6 +308,21 @@ async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()>
     tenant.approve("reader", json!({})).await?;
     tenant.wait_reason("reader", "Expired").await?;
     ensure!(tenant.children(&text(&again["metadata"]["uid"])).await?.is_empty());
+    Ok(())
+}
+
+/// How late the access of the tenant's one grant ended at its date is in the log, and among what is measured.
+async fn is_measured(tenant: &Tenant<'_>) -> Result<()> {
+    let operator = &crate::cluster::cluster().await?.operator;
+    let logs = operator.logs()?;
+    let is_it = |line: &&str| line.contains("access closed") && line.contains(&tenant.ns);
+    let closed: Value = serde_json::from_str(logs.lines().find(is_it).context("the log has no word of it")?)?;
+    let lag = closed["fields"]["lag_seconds"].as_f64();
+    ensure!(lag.is_some_and(|lag| (0.0..1.0).contains(&lag)), "{closed}");
+    let metrics = operator.metrics().await?;
+    let sample = "wayleave_revocation_lag_seconds_count{cause=\"deadline\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(sample));
+    ensure!(count.is_some_and(|count| count != "0"), "{metrics}");
     Ok(())
 }
 
