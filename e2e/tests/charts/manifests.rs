@@ -23,7 +23,7 @@ const OVERLAYS: [(&str, &str); 2] = [
     ("stamping", r#"{"admission": {"mutating": true}}"#),
     (
         "monitoring",
-        r#"{"admission": {"mutating": false}, "metrics": {"serviceMonitor": {"renderMode": "always"}}}"#,
+        r#"{"admission": {"mutating": false}, "metrics": {"serviceMonitor": {"renderMode": "always"}, "prometheusRule": {"renderMode": "always"}}}"#,
     ),
 ];
 

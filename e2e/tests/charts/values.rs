@@ -309,6 +309,39 @@ fn rows() -> Vec<Row> {
                 "relabelings": [{"action": "labelmap"}], "metricRelabelings": [{"action": "drop"}]}),
             |all| is_monitor(all, "PodMonitor", "podMetricsEndpoints"),
         ),
+        (
+            "metrics.prometheusRule",
+            json!({"renderMode": "always", "labels": {"a": "b"}, "runbooks": "https://docs.example/runbooks/"}),
+            |all| {
+                find(all, "PrometheusRule", "wayleave").is_some_and(|it| {
+                    let rules = it["spec"]["groups"].as_array().into_iter().flatten();
+                    let rules: Vec<&Value> = rules.flat_map(|it| it["rules"].as_array()).flatten().collect();
+                    let leads = |rule: &&Value| {
+                        let page = format!(
+                            "https://docs.example/runbooks/{}.md",
+                            rule["alert"].as_str().unwrap_or("?")
+                        );
+                        rule["annotations"]["runbook_url"] == page
+                    };
+                    it["metadata"]["labels"]["a"] == "b" && rules.len() > 10 && rules.iter().all(leads)
+                })
+            },
+        ),
+        (
+            "metrics.dashboard",
+            json!({"enabled": true, "labels": {"a": "b"}, "annotations": {"grafana_folder": "Security"}}),
+            |all| {
+                find(all, "ConfigMap", "wayleave-dashboard").is_some_and(|it| {
+                    let shown = it["data"]["wayleave.json"].as_str().unwrap_or_default();
+                    let wanted = std::fs::read_to_string(chart(CHART).join("files/dashboard.json")).unwrap_or_default();
+                    let labels = &it["metadata"]["labels"];
+                    (&labels["a"], &labels["grafana_dashboard"]) == (&json!("b"), &json!("1"))
+                        && it["metadata"]["annotations"] == json!({"grafana_folder": "Security"})
+                        && !shown.is_empty()
+                        && shown.trim() == wanted.trim()
+                })
+            },
+        ),
         ("networkPolicy.enabled", json!(true), |all| {
             let policies = of_kind(all, "NetworkPolicy");
             policies.len() == 1
@@ -658,6 +691,24 @@ async fn a_wrong_value_is_refused_by_name() -> Result<()> {
             json!({"podMonitor": {"renderMode": "always"}, "serviceMonitor": {"renderMode": "always"}}),
             "metrics.podMonitor.renderMode: every replica would be scraped twice",
         ),
+        (
+            CHART,
+            "metrics.prometheusRule.renderMode",
+            json!("maybe"),
+            "/metrics/prometheusRule/renderMode",
+        ),
+        (
+            CHART,
+            "metrics.prometheusRule.runbooks",
+            json!("docs/runbooks"),
+            "/metrics/prometheusRule/runbooks",
+        ),
+        (
+            CHART,
+            "metrics.dashboard.labels",
+            json!({"grafana_dashboard": 1}),
+            "/metrics/dashboard/labels/grafana_dashboard",
+        ),
         (CHART, "networkPolicy.enabled", json!("no"), "/networkPolicy/enabled"),
         (
             CHART,
@@ -838,7 +889,11 @@ async fn a_chart_of_charts_may_hold_it() -> Result<()> {
 
 #[tokio::test]
 async fn a_monitor_is_made_where_its_kind_is_served() -> Result<()> {
-    for (key, kind) in [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")] {
+    for (key, kind) in [
+        ("serviceMonitor", "ServiceMonitor"),
+        ("podMonitor", "PodMonitor"),
+        ("prometheusRule", "PrometheusRule"),
+    ] {
         let values = json!({"metrics": {key: {"renderMode": "auto"}}}).to_string();
         for served in [false, true] {
             let mut helm = for_cluster(CHART, true).await?.stdin(&values);
