@@ -7,4 +7,5 @@ mod manifests;
 mod partners;
 mod reference;
 mod render;
+mod rules;
 mod values;
