@@ -9,6 +9,7 @@
 //! - `closing`: takes access away on time, on every replica, beside all that. A shell: may do I/O.
 //! - `uninstall`: ends everything, by the controller. A shell: may do I/O.
 //! - `server`: probes and metrics. A shell: may do I/O.
+//! - `telemetry`: the log. A shell: may do I/O.
 //! - `cli`: the kubectl plugin. A shell: may do I/O.
 //!
 //! The core is pure: no await, no client, no clock, no randomness; the linter (`clippy.toml`) holds it to that. It builds alone,
@@ -27,5 +28,7 @@ pub mod domain;
 pub mod plan;
 #[cfg(feature = "shell")]
 pub mod server;
+#[cfg(feature = "shell")]
+pub mod telemetry;
 #[cfg(feature = "shell")]
 pub mod uninstall;

@@ -145,6 +145,11 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// SIGUSR1: what it means is the process's own affair.
+    pub fn signal_user(&self) -> Result<()> {
+        self.signal(Signal::USR1)
+    }
+
     /// SIGTERM, then waits for the end. One that takes longer than [`STOP_TIMEOUT`] is killed, which is an error.
     pub async fn stop(&self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;

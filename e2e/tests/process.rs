@@ -1,6 +1,7 @@
 //! The operator as a process: what it says of itself, who leads, how it starts and stops.
 #![expect(clippy::disallowed_types, reason = "tests drive a real cluster")]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,7 +10,8 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
+use serde_json::Value;
+use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT, workspace};
 use wayleave_e2e::{ControlPlane, Operator, OperatorOptions, eventually, install};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -113,12 +115,13 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
         "wayleave_unreadable_grants 0",
         "wayleave_api_requests_total{verb=\"GET\",code=\"200\"}",
         "wayleave_admission_proved",
-        "wayleave_clock_skew_seconds 0",
+        "wayleave_clock_skew_seconds ",
         "wayleave_closing_failures_total 0",
         "wayleave_reconcile_duration_seconds_count",
     ] {
         ensure!(metrics.contains(name), "no {name} in\n{metrics}");
     }
+    all_is_shown_that_is_told_of(&metrics)?;
 
     // A second one waits; it takes over when the first stops, and within the lease when one dies.
     let two = Operator::start(&cp, replica("two")).await?;
@@ -167,6 +170,91 @@ async fn the_operator_says_what_is_missing_then_one_replica_leads_and_hands_over
         Ok(Some(()))
     })
     .await
+}
+
+/// Words of ours that are metrics: in rules, in the dashboard, in the reference.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|it: char| !(it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_'));
+    words.filter(|word| word.starts_with("wayleave_")).collect()
+}
+
+/// What alerts, the dashboard and the reference tell of is shown by an operator from its start, before anything happened. Types
+/// and labels are looked at by the operator's own tests.
+fn all_is_shown_that_is_told_of(scraped: &str) -> Result<()> {
+    let shown = metrics_in(scraped);
+    for file in [
+        "charts/wayleave/files/rules.yaml",
+        "charts/wayleave/files/dashboard.json",
+        "docs/metrics.md",
+    ] {
+        let text = std::fs::read_to_string(workspace().join(file)).with_context(|| format!("reading {file}"))?;
+        let told = metrics_in(&text);
+        ensure!(told.len() > 10, "{file} tells of {told:?} alone");
+        for metric in told {
+            let is_shown = shown.contains(metric) || shown.contains(format!("{metric}_count").as_str());
+            ensure!(is_shown, "{file} tells of {metric}, which is not in\n{scraped}");
+        }
+    }
+    Ok(())
+}
+
+/// The lines of an operator's log, as they are.
+fn log_lines(operator: &Operator) -> Result<Vec<Value>> {
+    let logs = operator.logs()?;
+    // The last one may be half written.
+    let whole = logs.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let lines = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()));
+    lines.collect()
+}
+
+#[tokio::test]
+async fn a_signal_has_more_logged_and_another_as_much_as_before() -> Result<()> {
+    let cp = ControlPlane::start().await?;
+    account_without_the_chart(&cp).await?;
+    let operator = Operator::start(&cp, OperatorOptions::default()).await?;
+    let says = async |words: &str| {
+        eventually(words, LIMIT, || async {
+            let lines = log_lines(&operator)?;
+            Ok(lines.iter().position(|line| line["fields"]["message"] == words))
+        })
+        .await
+    };
+    let is_debug = |line: &Value| line["level"] == "DEBUG";
+    // The kinds are missing, so that there is always something to tell.
+    eventually("a first word", LIMIT, || async {
+        Ok((!log_lines(&operator)?.is_empty()).then_some(()))
+    })
+    .await?;
+    eventually("the signal to be taken", LIMIT, || async {
+        Ok(operator.get("/live").await.ok())
+    })
+    .await?;
+    ensure!(!log_lines(&operator)?.iter().any(is_debug), "more than was asked for");
+
+    operator.process().signal_user()?;
+    says("more is logged, until the same signal comes again").await?;
+    eventually("a word that is only told so", LIMIT, || async {
+        Ok(log_lines(&operator)?.iter().any(is_debug).then_some(()))
+    })
+    .await?;
+
+    operator.process().signal_user()?;
+    let before = says("as much is logged as before").await?;
+    // What is at fault is told again, and nothing else with it.
+    let lines = eventually("the next words", LIMIT, || async {
+        let lines = log_lines(&operator)?;
+        Ok((lines.len() > before + 3).then_some(lines))
+    })
+    .await?;
+    // Another thread may have been at its line while the level changed.
+    ensure!(!lines[before + 2..].iter().any(is_debug), "{lines:#?}");
+    let known = ["timestamp", "level", "fields", "target", "span", "spans"];
+    for key in lines.iter().filter_map(Value::as_object).flat_map(|line| line.keys()) {
+        ensure!(known.contains(&key.as_str()), "docs/logs.md does not tell of {key}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

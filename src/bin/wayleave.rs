@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 use k8s_openapi::ByteString;
 use kube::client::ClientBuilder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower::timeout::TimeoutLayer;
-use tracing_subscriber::EnvFilter;
 use wayleave::api::names::IDENTITY_NAMESPACE;
 use wayleave::controller::leader::{Alone, Election, Leadership, LeaseSettings};
 use wayleave::controller::metrics::Metrics;
 use wayleave::controller::{Cache, MakeClient, Operator, Settings};
 use wayleave::server::{self, Shown};
+use wayleave::telemetry::{Log, LogFormat, log_level};
 use wayleave::uninstall::{self, Uninstall};
 
 /// How long a graceful stop waits for what is under way.
@@ -145,16 +145,13 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Json,
-    Text,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    start_log(&args);
+    let log = Log::start(args.log_format, &args.log_level);
+    if let Err(error) = log.follow_signal() {
+        tracing::warn!(%error, "SIGUSR1 can't be received: what is logged stays as it is");
+    }
     let (failed, outcome) = match args.command {
         Some(Command::Uninstall { timeout, undo }) => {
             ("the uninstallation failed", end_all(&args, timeout, undo).await)
@@ -303,28 +300,6 @@ fn election_client(config: kube::Config, metrics: &Metrics) -> anyhow::Result<ku
     Ok(builder.with_layer(&metrics.layer()).build())
 }
 
-fn start_log(args: &Args) {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter(&args.log_level))
-        .with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.init(),
-    }
-}
-
-/// The filter asked for. The client's own words on replies that it can't read quote them, and a reply can hold a token.
-fn filter(level: &str) -> EnvFilter {
-    let mute = [
-        "kube_client::client=error",
-        "kube_client::client::builder=error",
-        // Its span says of every reconcile what ours says.
-        "kube_runtime::controller=warn",
-    ];
-    let mute = mute.into_iter().filter_map(|directive| directive.parse().ok());
-    mute.fold(EnvFilter::new(level), EnvFilter::add_directive)
-}
-
 fn partner_server(text: &str) -> Result<String, String> {
     let is_server =
         |url: &http::Uri| url.scheme_str() == Some("https") && url.host().is_some_and(|host| !host.is_empty());
@@ -333,20 +308,6 @@ fn partner_server(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("not an https URL such as https://api.example:6443".to_owned())
-}
-
-fn log_level(text: &str) -> Result<String, String> {
-    // A bare word that is no level would be read as the name of a module, and silence all others.
-    let is_level = text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-    if !is_level && !text.contains('=') {
-        return Err(
-            "neither a level (error, warn, info, debug, trace) nor directives such as info,kube=debug".to_owned(),
-        );
-    }
-    let parsed = EnvFilter::try_new(text).map(|_| text.to_owned());
-    parsed.map_err(|_| {
-        "neither a level (error, warn, info, debug, trace) nor directives such as info,kube=debug".to_owned()
-    })
 }
 
 fn settings(args: &Args, config: &kube::Config) -> anyhow::Result<Settings> {
