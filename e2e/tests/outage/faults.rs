@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -34,6 +34,14 @@ fn said(grant: &Value, type_: &str) -> (String, String) {
 
 fn is(status: &str, reason: &str) -> (String, String) {
     (status.to_owned(), reason.to_owned())
+}
+
+/// The value of a counter.
+fn count_of(metrics: &str, sample: &str) -> Result<u64> {
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no {sample} in\n{metrics}"))?.parse()?)
 }
 
 #[tokio::test]
@@ -127,7 +135,9 @@ async fn an_end_that_can_not_be_made_is_the_loudest_thing_and_is_made_when_it_ca
     ensure!(said(&revoked, "Active") == is("False", "Revoked"));
     tenant.wait_nothing_left(&uid(&revoked)).await?;
     partner.wait_unauthorized().await?;
-    ensure!(cluster.operator.metrics().await?.contains("wayleave_overdue_grants 0"));
+    let metrics = cluster.operator.metrics().await?;
+    ensure!(metrics.contains("wayleave_overdue_grants 0"));
+    ensure!(count_of(&metrics, "wayleave_closing_failures_total")? > 0, "{metrics}");
     Ok(())
 }
 
@@ -178,6 +188,9 @@ async fn a_failure_that_lasts_makes_no_hot_loop_and_leaves_nothing_behind() -> R
         Ok((cluster.faults.met() >= before + 4).then_some(()))
     })
     .await?;
+    let failures = "wayleave_issue_failures_total{action=\"issue\",reason=\"ServerError\"}";
+    let counted = count_of(&cluster.operator.metrics().await?, failures)?;
+    ensure!(counted >= 3, "four attempts failed, and {counted} were counted");
     let (audit, begun) = (cluster.cp.audit()?, Instant::now());
     let mark = audit.mark()?;
     eventually("a minute to pass", MINUTE + LIMIT, || async {
