@@ -12,7 +12,6 @@
 //! | [`demo`] | the story that `make demo` plays |
 //! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server, or kills it at one |
 //! | [`bench`](mod@bench) | what `make bench` measures |
-//! | [`faults`] | [`Faults`]: breaks calls between the operator and the API server |
 //! | [`tokens`] | [`Tokens`]: every token delivered in a run, to be looked for where none may be |
 //! | [`mod@eventually`] | waits for a condition, never for time |
 //! | [`process`] | child processes that never outlive us |
@@ -59,6 +58,14 @@ pub use process::Process;
 pub use tenant::Tenant;
 pub use tokens::Tokens;
 pub use tools::{Output, Tool};
+
+/// Whether everything is tried, not a selection.
+const LONG_VARIABLE: &str = "WAYLEAVE_TEST_LONG";
+
+/// Whether everything is to be tried, however long it takes.
+pub fn is_long() -> bool {
+    std::env::var(LONG_VARIABLE).is_ok_and(|value| value == "1")
+}
 
 /// Writes one line of progress to standard error; tests show it with `--nocapture` and always when they fail.
 pub fn progress(line: &str) {

@@ -99,6 +99,7 @@ fn version_of(kind: &str) -> &'static str {
         "PartnerIntegration" | "AccessGrant" | "AccessDecision" | "AccessPolicy" | "AccessOwner" => WAYLEAVE,
         "Event" => "events.k8s.io/v1",
         "Job" => "batch/v1",
+        "Lease" => "coordination.k8s.io/v1",
         "CustomResourceDefinition" => "apiextensions.k8s.io/v1",
         "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => "admissionregistration.k8s.io/v1",
         _ => "v1",

@@ -3,6 +3,7 @@
 
 mod answer;
 mod call;
+mod line;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -25,6 +26,7 @@ use crate::control_plane::{ControlPlane, free_port};
 use crate::kubeconfig::{self, User};
 use crate::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 use answer::{dated, guarded, lost, refused, whole};
+use line::{Connections, Lines, Stop, Watches};
 
 pub use call::{Call, Parts};
 
@@ -44,6 +46,8 @@ pub enum Fault {
     DateAhead(i64),
     /// The caller is killed, by what [`Faults::kill_with`] was told.
     Killed(Moment),
+    /// The caller is stopped, by what [`Faults::kill_with`] was told, when the API server has answered; the answer waits for it.
+    Stopped,
 }
 
 /// When a caller is killed.
@@ -74,7 +78,7 @@ struct Broken {
     next: AtomicU64,
     faults: Mutex<Vec<(u64, Chosen, Fault)>>,
     met: AtomicU64,
-    /// The faults whose callers are dead by now.
+    /// The faults whose callers are dead, or stopped, by now.
     killed: Mutex<HashSet<u64>>,
     calls: Mutex<Vec<(Instant, Call)>>,
     /// The namespace of each grant that something was made for, by the grant's part of reserved names.
@@ -83,6 +87,8 @@ struct Broken {
     belonging: Mutex<HashMap<String, String>>,
     minted: Mutex<Vec<Minted>>,
     killer: Mutex<Option<Killer>>,
+    connections: Arc<Connections>,
+    watches: Watches,
 }
 
 /// A running proxy; it ends with this value.
@@ -106,7 +112,7 @@ pub struct Lasting {
 }
 
 impl Lasting {
-    /// Whether the caller is dead that was to be killed.
+    /// Whether the caller is dead that was to be killed, or stands still that was to be stopped.
     pub fn has_killed(&self) -> bool {
         lock(&self.broken.killed).contains(&self.number)
     }
@@ -168,7 +174,7 @@ impl Broken {
         }
     }
 
-    /// Kills whoever calls. Blocks until it is dead.
+    /// Kills or stops whoever calls. Blocks until it is dead, or stands still.
     fn kill(&self, number: u64) {
         let killer = lock(&self.killer).clone();
         if let Some(killer) = killer {
@@ -201,6 +207,7 @@ impl Faults {
         let app = axum::Router::new()
             .fallback(pass)
             .with_state((client, Arc::clone(&broken)));
+        let listener = Lines::new(listener, Arc::clone(&broken.connections));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 crate::progress(&format!("the proxy ended: {error}"));
@@ -233,7 +240,22 @@ impl Faults {
         lock(&self.broken.belonging).insert(namespace.to_owned(), tenant.to_owned());
     }
 
-    /// How [`Fault::Killed`] kills: blocks until the caller is dead.
+    /// Everything on the connections that are open now goes nowhere from now on, and nobody is told; new ones work.
+    pub fn lose_connections(&self) {
+        self.broken.connections.lose();
+    }
+
+    /// Ends the running watches that `chosen` says, each in an error; gives how many there were.
+    pub fn end_watches(&self, chosen: impl Fn(&Call) -> bool) -> usize {
+        self.broken.watches.stop(Stop::Ended, chosen)
+    }
+
+    /// The running watches that `chosen` says tell nothing any more, and nobody is told; gives how many there were.
+    pub fn silence_watches(&self, chosen: impl Fn(&Call) -> bool) -> usize {
+        self.broken.watches.stop(Stop::Silent, chosen)
+    }
+
+    /// How [`Fault::Killed`] kills, or [`Fault::Stopped`] stops: blocks until the caller is dead, or stands still.
     pub fn kill_with(&self, killer: impl Fn() + Send + Sync + 'static) {
         *lock(&self.broken.killer) = Some(Arc::new(killer));
     }
@@ -297,7 +319,10 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Reques
     let answer = client.send(request).await.context("passing a request on")?;
     let (head, body) = answer.into_parts();
     let mut answer = Response::from_parts(head, Body::new(body));
-    let is_kept = matches!(fault, Some(Fault::Killed(_) | Fault::AnswerLost)) && !call.is_watch();
+    if call.is_watch() {
+        answer = broken.watches.run(&call, answer);
+    }
+    let is_kept = matches!(fault, Some(Fault::Killed(_) | Fault::AnswerLost | Fault::Stopped)) && !call.is_watch();
     if is_kept || call.writes(&Method::POST, "token") {
         // Whatever becomes of the answer, by now the API server has done what it was asked for.
         let (whole, body) = whole(answer).await.context("reading an answer")?;
@@ -313,12 +338,16 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Reques
             kill(broken, number).await?;
             lost()
         }
+        Some(Fault::Stopped) => {
+            kill(broken, number).await?;
+            answer
+        }
         Some(Fault::Killed(Moment::After)) => guarded(answer, KillsLater(Arc::clone(broken), number)),
         _ => answer,
     })
 }
 
-/// Kills whoever calls, also where its end ends this call.
+/// Kills or stops whoever calls, also where its end ends this call.
 async fn kill(broken: &Arc<Broken>, number: u64) -> Result<()> {
     let broken = Arc::clone(broken);
     tokio::task::spawn_blocking(move || broken.kill(number))

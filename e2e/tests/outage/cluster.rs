@@ -1,11 +1,16 @@
 //! Three clusters: in one the operator is stopped, in one the API server and what stands in it is broken, and in one calls of
 //! the operator are. The tests of each take turns.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
-use wayleave_e2e::tenant::{LIMIT, Partner, text};
+use wayleave_e2e::operator::NAMESPACE;
+use wayleave_e2e::tenant::{LIMIT, Partner, api, text};
 use wayleave_e2e::{
     AuditEvents, ControlPlane, Faults, InstallOptions, Mark, Operator, OperatorOptions, Tenant, eventually, install,
     install_with,
@@ -49,18 +54,57 @@ pub async fn of_server() -> Result<Turn> {
     turn(CLUSTER.get_or_try_init(Cluster::start).await?).await
 }
 
-/// A control plane with the chart where each test runs an operator of its own, through a proxy that breaks calls.
+/// A control plane with the chart where tests take turns, each with operators of its own.
+type Place = OnceCell<(ControlPlane, Mutex<()>)>;
+
+/// An operator whose calls go through a proxy that breaks them. Nothing is broken yet.
+pub struct Replica {
+    pub faults: Faults,
+    pub operator: Arc<Operator>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // Whoever stops it from the proxy holds it too, and the next test has operators of its own. Nobody is left to tell.
+        let _ = self.operator.kill();
+    }
+}
+
+/// Such a place, and an operator in it; by that what breaks calls is at hand.
 pub struct Breakable {
     pub cp: &'static ControlPlane,
-    pub faults: Faults,
-    pub operator: Operator,
+    first: Replica,
     _turn: MutexGuard<'static, ()>,
+}
+
+impl std::ops::Deref for Breakable {
+    type Target = Replica;
+
+    fn deref(&self) -> &Replica {
+        &self.first
+    }
 }
 
 impl Breakable {
     /// Nothing is broken yet.
     pub async fn start() -> Result<Self> {
-        static CLUSTER: OnceCell<(ControlPlane, Mutex<()>)> = OnceCell::const_new();
+        static PLACE: Place = OnceCell::const_new();
+        Self::on(&PLACE).await
+    }
+
+    /// In another place: what is stuck takes its time.
+    pub async fn of_stuck() -> Result<Self> {
+        static PLACE: Place = OnceCell::const_new();
+        Self::on(&PLACE).await
+    }
+
+    /// In another place: replicas take their time to change over.
+    pub async fn of_replicas() -> Result<Self> {
+        static PLACE: Place = OnceCell::const_new();
+        Self::on(&PLACE).await
+    }
+
+    async fn on(place: &'static Place) -> Result<Self> {
         let made = || async {
             let cp = ControlPlane::start().await?;
             let options = InstallOptions {
@@ -70,26 +114,48 @@ impl Breakable {
             install_with(&cp, options).await?;
             anyhow::Ok((cp, Mutex::new(())))
         };
-        let (cp, turn) = CLUSTER.get_or_try_init(made).await?;
+        let (cp, turn) = place.get_or_try_init(made).await?;
         let turn = turn.lock().await;
-        let faults = Faults::of_operator(cp).await?;
-        let operator = OperatorOptions {
-            kubeconfig: Some(faults.kubeconfig().to_owned()),
-            ..options()
-        };
-        let operator = Operator::start(cp, operator).await?;
-        operator.wait_ready().await?;
-        Ok(Self {
-            cp,
-            faults,
-            operator,
-            _turn: turn,
-        })
+        // Nobody runs: whoever held the lease last is waited for in vain.
+        let leases = api(&cp.admin().await?, "Lease", NAMESPACE);
+        if leases.get_opt("wayleave").await?.is_some() {
+            leases.delete("wayleave", &DeleteParams::default()).await?;
+        }
+        let first = Replica::start(cp).await?;
+        Ok(Self { cp, first, _turn: turn })
+    }
+
+    /// Another operator, with a proxy of its own.
+    pub async fn another(&self) -> Result<Replica> {
+        Replica::start(self.cp).await
     }
 
     /// A tenant of its own.
     pub async fn tenant(&self, ns: &str) -> Result<Tenant<'_>> {
         Tenant::new(self.cp, ns).await
+    }
+}
+
+impl Replica {
+    async fn start(cp: &ControlPlane) -> Result<Self> {
+        let faults = Faults::of_operator(cp).await?;
+        let operator = OperatorOptions {
+            kubeconfig: Some(faults.kubeconfig().to_owned()),
+            ..options()
+        };
+        let operator = Arc::new(Operator::start(cp, operator).await?);
+        operator.wait_ready().await?;
+        Ok(Self { faults, operator })
+    }
+
+    /// Whether it leads and has looked at everything since it does.
+    pub async fn leads(&self) -> Result<bool> {
+        self.shows("wayleave_leader 1").await
+    }
+
+    /// Whether this is a line of its metrics.
+    pub async fn shows(&self, line: &str) -> Result<bool> {
+        Ok(self.operator.metrics().await?.lines().any(|it| it == line))
     }
 }
 
@@ -145,6 +211,28 @@ pub async fn passed(end: &str) -> Result<()> {
     let left = std::time::Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
     eventually("the instant to pass", left + LIMIT, || async {
         Ok((Timestamp::now() > end).then_some(()))
+    })
+    .await
+}
+
+/// Asks until the partner is refused; gives the time since `cause`, which must be within the limit.
+pub async fn refused_within(partner: &Partner, cause: Instant, limit: Duration) -> Result<Duration> {
+    loop {
+        let code = partner.read().await?;
+        let took = cause.elapsed();
+        if code == 403 || code == 401 {
+            ensure!(took <= limit, "refused only after {took:?}");
+            return Ok(took);
+        }
+        ensure!(code == 200, "answered with {code}");
+        ensure!(took <= limit, "still answered after {took:?}");
+    }
+}
+
+/// Waits until so long has passed since an instant.
+pub async fn elapsed(since: Instant, time: Duration) -> Result<()> {
+    eventually(&format!("{time:?} to pass"), time + LIMIT, || async {
+        Ok((since.elapsed() >= time).then_some(()))
     })
     .await
 }

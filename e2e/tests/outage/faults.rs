@@ -11,11 +11,15 @@ use wayleave_e2e::legacy::{by_legacy, legacy, permit};
 use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Fault, eventually};
 
-use crate::cluster::{Breakable, OPERATOR, made, reads, uid};
+use crate::cluster::{Breakable, OPERATOR, elapsed, made, reads, refused_within, uid};
 
 const READER: &str = "reader";
 /// Watches tell what follows a change well within this.
 const MINUTE: Duration = Duration::from_secs(60);
+/// The clocks are compared sooner than this.
+const JUMPED: Duration = Duration::from_secs(5);
+/// A denial that nothing holds up.
+const DENIED: Duration = Duration::from_secs(5);
 /// No object costs more calls a minute, whatever fails.
 const MOST_CALLS: usize = 20;
 
@@ -88,6 +92,46 @@ async fn while_the_clocks_differ_nothing_is_issued_and_access_ends_all_the_same(
     drop(skewed);
     fresh.wait_reason(READER, "Issued").await?;
     reads(&fresh.partner(READER).await?).await
+}
+
+/// Nothing is due by which an idle operator would look at the clock: it has proved admission a moment before.
+async fn jumps(name: &str, ahead: i64) -> Result<()> {
+    let cluster = Breakable::start().await?;
+    let live = cluster.tenant(&format!("{name}-live")).await?;
+    let partner = live.live(READER, json!({})).await?;
+    let fresh = cluster.tenant(&format!("{name}-fresh")).await?;
+    fresh.grant(READER, json!({})).await?;
+    fresh.wait_reason(READER, "AwaitingApproval").await?;
+
+    let jumped = cluster.faults.break_calls(Fault::DateAhead(ahead), any);
+    elapsed(Instant::now(), JUMPED).await?;
+    fresh.approve(READER, json!({})).await?;
+    let held = fresh.wait_reason(READER, "ClockSkew").await?;
+    ensure!(
+        said(&held, "Stalled") == is("True", "ClockSkew"),
+        "{}",
+        held["status"]["conditions"]
+    );
+    ensure!(fresh.children(&uid(&held)).await?.is_empty(), "something was made");
+    reads(&partner).await.context("what was there before")?;
+    let cause = Instant::now();
+    live.decide("AccessGrant", READER, "Revoke", json!({})).await?;
+    refused_within(&partner, cause, DENIED).await?;
+    live.wait_reason(READER, "Revoked").await?;
+
+    drop(jumped);
+    fresh.wait_reason(READER, "Issued").await?;
+    reads(&fresh.partner(READER).await?).await
+}
+
+#[tokio::test]
+async fn a_clock_that_falls_behind_while_it_runs_stops_issuing_and_no_end() -> Result<()> {
+    jumps("jump-behind", 45).await
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_while_it_runs_stops_issuing_and_no_end() -> Result<()> {
+    jumps("jump-ahead", -45).await
 }
 
 #[tokio::test]

@@ -10,5 +10,8 @@ mod admission;
 mod cluster;
 mod faults;
 mod operator;
+mod reading;
+mod replicas;
 mod server;
+mod stuck;
 mod unreadable;

@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use wayleave_e2e::faults::Lasting;
 use wayleave_e2e::tenant::LIMIT;
-use wayleave_e2e::{Fault, eventually};
+use wayleave_e2e::{Fault, eventually, is_long};
 
 use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
 use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
 use crate::shape::Shape;
-use crate::stand::{Stand, is_long};
+use crate::stand::Stand;
 
 /// What calls are answered with.
 const CODES: [Fault; 10] = [

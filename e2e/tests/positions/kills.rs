@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use wayleave_e2e::eventually;
 use wayleave_e2e::tenant::{LIMIT, api};
+use wayleave_e2e::{eventually, is_long};
 
 use crate::oracle::{AT_ONCE, Tally, Tried, holds_no_token, look_back, wait_end};
 use crate::picture::Picture;
 use crate::scenario::{Prepared, Scenario};
 use crate::shape::Shape;
 use crate::shots::{Case, Position, Shot, common, positions, selected};
-use crate::stand::{Stand, is_long};
+use crate::stand::Stand;
 
 /// Names one scenario: only that is tried, by whoever looks for what broke it.
 const SCENARIO_VARIABLE: &str = "WAYLEAVE_TEST_SCENARIO";

@@ -12,8 +12,6 @@ use wayleave_e2e::{ControlPlane, Faults, InstallOptions, Operator, OperatorOptio
 
 use crate::bystanders;
 
-/// Whether everything is tried, not a selection.
-const LONG_VARIABLE: &str = "WAYLEAVE_TEST_LONG";
 /// A ClusterRole that grants may name: to list Services.
 pub const READING: &str = "reading";
 /// So long nothing is called about a grant before its end state is looked at: numbers are written once a second.
@@ -32,11 +30,6 @@ async fn control_plane() -> Result<ControlPlane> {
     create(&cp.admin().await?, "ClusterRole", "", READING, json!({"rules": rules})).await?;
     let_reserved_label_through(&cp, ROOT).await?;
     Ok(cp)
-}
-
-/// Whether everything is to be tried.
-pub fn is_long() -> bool {
-    std::env::var(LONG_VARIABLE).is_ok_and(|value| value == "1")
 }
 
 /// A control plane with the chart where each test runs an operator of its own, through a proxy that breaks calls. The

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::api;
-use wayleave_e2e::{Fault, eventually};
+use wayleave_e2e::{Fault, eventually, is_long};
 
 use crate::picture::Picture;
 use crate::scenario::{Prepared, READER, Scenario};
 use crate::shape::Shape;
-use crate::stand::{Stand, is_long};
+use crate::stand::Stand;
 
 /// Each call is broken so many times.
 const TIMES: usize = 2;

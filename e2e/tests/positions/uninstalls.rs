@@ -10,14 +10,14 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use wayleave_e2e::operator::{NAMESPACE, binary};
 use wayleave_e2e::tenant::{LIMIT, api};
-use wayleave_e2e::{Process, eventually};
+use wayleave_e2e::{Process, eventually, is_long};
 
 use crate::oracle::{Tally, holds_no_token, of_tenant};
 use crate::picture::Picture;
 use crate::scenario::{MARKER, Prepared, READER, Scenario};
 use crate::shape::Shape;
 use crate::shots::{Case, Position, Shot, common, positions, selected};
-use crate::stand::{Stand, is_long};
+use crate::stand::Stand;
 use crate::{bystanders, tokens};
 
 /// So many runs without a fault show what every run writes.
