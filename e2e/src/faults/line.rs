@@ -1,5 +1,6 @@
 //! Connections and watches that are lost without a word, as where something on the way forgot them.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
+use axum::extract::connect_info::Connected;
 use axum::response::Response;
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,16 +20,28 @@ use tokio::sync::watch;
 use super::call::Call;
 use super::lock;
 
-/// How many connections were opened, and how many of them are lost: the first ones.
+/// The number of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Number(u64);
+
+impl Connected<IncomingStream<'_, Lines>> for Number {
+    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
+        stream.io().number
+    }
+}
+
+/// How many connections were opened, and which of them are lost.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     opened: AtomicU64,
-    lost: AtomicU64,
+    lost: Mutex<HashSet<Number>>,
 }
 
 impl Connections {
-    pub(super) fn lose(&self) {
-        self.lost.store(self.opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    /// Loses those that are chosen.
+    pub(super) fn lose(&self, chosen: impl Fn(Number) -> bool) {
+        let opened = (0..self.opened.load(Ordering::SeqCst)).map(Number);
+        lock(&self.lost).extend(opened.filter(|number| chosen(*number)));
     }
 }
 
@@ -49,7 +63,7 @@ impl Listener for Lines {
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        let number = self.connections.opened.fetch_add(1, Ordering::SeqCst);
+        let number = Number(self.connections.opened.fetch_add(1, Ordering::SeqCst));
         let connections = Arc::clone(&self.connections);
         let line = Line {
             stream,
@@ -67,13 +81,13 @@ impl Listener for Lines {
 /// One connection. Of one that is lost nothing is read, and what is written is swallowed; it stays open.
 pub(super) struct Line {
     stream: TcpStream,
-    number: u64,
+    number: Number,
     connections: Arc<Connections>,
 }
 
 impl Line {
     fn is_lost(&self) -> bool {
-        self.number < self.connections.lost.load(Ordering::SeqCst)
+        lock(&self.connections.lost).contains(&self.number)
     }
 }
 
@@ -120,15 +134,29 @@ pub(super) enum Stop {
 
 /// The watches that run.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<Vec<(Call, watch::Sender<Option<Stop>>)>>);
+pub(super) struct Watches(Mutex<Vec<Running>>);
+
+#[derive(Debug)]
+struct Running {
+    call: Call,
+    on: Number,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+impl Running {
+    fn goes_on(&self) -> bool {
+        !self.stop.is_closed() && self.stop.borrow().is_none()
+    }
+}
 
 impl Watches {
     /// The answer to a watch, which can be stopped from now on.
-    pub(super) fn run(&self, call: &Call, answer: Response) -> Response {
+    pub(super) fn run(&self, call: &Call, on: Number, answer: Response) -> Response {
         let (stop, stopped) = watch::channel(None);
         let mut running = lock(&self.0);
-        running.retain(|(_, stop)| !stop.is_closed());
-        running.push((call.clone(), stop));
+        running.retain(|it| !it.stop.is_closed());
+        let call = call.clone();
+        running.push(Running { call, on, stop });
         drop(running);
         stoppable(answer, stopped)
     }
@@ -136,11 +164,14 @@ impl Watches {
     /// Stops those that are chosen; gives how many.
     pub(super) fn stop(&self, how: Stop, chosen: impl Fn(&Call) -> bool) -> usize {
         let running = lock(&self.0);
-        let stopped = running.iter().filter(|(call, stop)| {
-            let is_it = !stop.is_closed() && stop.borrow().is_none() && chosen(call);
-            is_it && stop.send(Some(how)).is_ok()
-        });
-        stopped.count()
+        let chosen = running.iter().filter(|it| it.goes_on() && chosen(&it.call));
+        chosen.filter(|it| it.stop.send(Some(how)).is_ok()).count()
+    }
+
+    /// The connections that they run on.
+    pub(super) fn connections(&self) -> HashSet<Number> {
+        let running = lock(&self.0);
+        running.iter().filter(|it| it.goes_on()).map(|it| it.on).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -26,7 +26,7 @@ use crate::control_plane::{ControlPlane, free_port};
 use crate::kubeconfig::{self, User};
 use crate::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
 use answer::{dated, guarded, lost, refused, whole};
-use line::{Connections, Lines, Stop, Watches};
+use line::{Connections, Lines, Number, Stop, Watches};
 
 pub use call::{Call, Parts};
 
@@ -209,6 +209,7 @@ impl Faults {
             .with_state((client, Arc::clone(&broken)));
         let listener = Lines::new(listener, Arc::clone(&broken.connections));
         let serving = tokio::spawn(async move {
+            let app = app.into_make_service_with_connect_info::<Number>();
             if let Err(error) = axum::serve(listener, app).await {
                 crate::progress(&format!("the proxy ended: {error}"));
             }
@@ -240,9 +241,11 @@ impl Faults {
         lock(&self.broken.belonging).insert(namespace.to_owned(), tenant.to_owned());
     }
 
-    /// Everything on the connections that are open now goes nowhere from now on, and nobody is told; new ones work.
+    /// Everything on the connections that are open now, and on which nothing is watched, goes nowhere from now on; nobody is told,
+    /// and new ones work.
     pub fn lose_connections(&self) {
-        self.broken.connections.lose();
+        let watched = self.broken.watches.connections();
+        self.broken.connections.lose(|number| !watched.contains(&number));
     }
 
     /// Ends the running watches that `chosen` says, each in an error; gives how many there were.
@@ -288,16 +291,20 @@ impl Faults {
     }
 }
 
-async fn pass(State((client, broken)): State<(Client, Arc<Broken>)>, request: Request) -> Response {
+async fn pass(
+    State((client, broken)): State<(Client, Arc<Broken>)>,
+    ConnectInfo(on): ConnectInfo<Number>,
+    request: Request,
+) -> Response {
     // As a proxy that can't reach its server.
     let unreachable = |error: anyhow::Error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response();
-    match broken_or_passed(&client, &broken, request).await {
+    match broken_or_passed(&client, &broken, on, request).await {
         Ok(answer) => answer,
         Err(error) => unreachable(error),
     }
 }
 
-async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Request) -> Result<Response> {
+async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, on: Number, request: Request) -> Result<Response> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let body = axum::body::to_bytes(body, LARGEST).await.context("reading a request")?;
@@ -320,7 +327,7 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, request: Reques
     let (head, body) = answer.into_parts();
     let mut answer = Response::from_parts(head, Body::new(body));
     if call.is_watch() {
-        answer = broken.watches.run(&call, answer);
+        answer = broken.watches.run(&call, on, answer);
     }
     let is_kept = matches!(fault, Some(Fault::Killed(_) | Fault::AnswerLost | Fault::Stopped)) && !call.is_watch();
     if is_kept || call.writes(&Method::POST, "token") {
