@@ -94,7 +94,19 @@ async fn while_the_clocks_differ_nothing_is_issued_and_access_ends_all_the_same(
     reads(&fresh.partner(READER).await?).await
 }
 
-/// Nothing is due by which an idle operator would look at the clock: it has proved admission a moment before.
+/// Waits until an idle operator has nothing due by which it would look at the clock: it proves admission every three seconds until
+/// the policies have settled, and then every five minutes.
+async fn wait_idle(cluster: &Breakable) -> Result<()> {
+    eventually("proofs of admission to become rare", MINUTE, || async {
+        let calls = cluster.faults.calls(0);
+        let proofs = calls.iter().filter(|(_, call)| call.path.contains("dryRun="));
+        let last = proofs.map(|(at, _)| at.elapsed()).min().context("none yet")?;
+        ensure!(last > JUMPED, "the last was {last:?} ago");
+        Ok(Some(()))
+    })
+    .await
+}
+
 async fn jumps(name: &str, ahead: i64) -> Result<()> {
     let cluster = Breakable::start().await?;
     let live = cluster.tenant(&format!("{name}-live")).await?;
@@ -102,6 +114,7 @@ async fn jumps(name: &str, ahead: i64) -> Result<()> {
     let fresh = cluster.tenant(&format!("{name}-fresh")).await?;
     fresh.grant(READER, json!({})).await?;
     fresh.wait_reason(READER, "AwaitingApproval").await?;
+    wait_idle(&cluster).await?;
 
     let jumped = cluster.faults.break_calls(Fault::DateAhead(ahead), any);
     elapsed(Instant::now(), JUMPED).await?;
