@@ -206,6 +206,12 @@ async fn refused(context: &Context, world: &World, judgement: &Judgement, error:
     context.cache.attempts.failed(&uid);
     // The claim was written since the world was looked at.
     let grant = newest_of(context, &world.grant).await?;
+    let identity = |status: Option<&AccessGrantStatus>| status.and_then(|status| status.identity.clone());
+    let there = identity(grant.status.as_ref());
+    if there != identity(Some(&plan.status)) && there != identity(world.grant.status.as_ref()) {
+        // Another replica took over meanwhile, and may have issued: what it wrote is not ours to take back.
+        return Err(error);
+    }
     report(context, &grant, verdict, reason, &error).await;
     Ok(Action::requeue(REFUSED))
 }

@@ -55,6 +55,10 @@ const NOT_LEADING: std::time::Duration = std::time::Duration::from_mins(1);
 /// The pause of an object in a namespace whose calls get no answer, while others like it have every turn.
 const HANGS: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The longest that an object waits for a turn in its namespace, and how soon it comes again.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+const BUSY: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// So much later than the closing lane's the issuing lane's timers go off.
 const BEHIND: std::time::Duration = std::time::Duration::from_millis(25);
 
@@ -300,7 +304,12 @@ fn measured<K: kube::ResourceExt>(
     let span = tracing::info_span!("reconcile", kind, %namespace, object = name);
     let context = Arc::clone(context);
     let timed = async move {
-        let Some(_turn) = context.slots.turn_unless_slow(&namespace).await else {
+        // Nobody waits for long: whoever waits takes a place from those of other namespaces.
+        let turn = tokio::time::timeout(LONGEST_WAIT, context.slots.turn_unless_slow(&namespace));
+        let Ok(turn) = turn.await else {
+            return Ok(controller::Action::requeue(BUSY));
+        };
+        let Some(_turn) = turn else {
             return Ok(controller::Action::requeue(HANGS));
         };
         let begun = std::time::Instant::now();
