@@ -9,7 +9,7 @@ use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{CAROL, LIMIT, api, binding, condition, create, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
-use crate::cluster::{Cluster, made, of_server, reads, uid};
+use super::cluster::{Cluster, made, of_server, reads, uid};
 
 const READER: &str = "reader";
 const FORGED: &str = "forged";

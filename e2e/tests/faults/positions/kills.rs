@@ -9,12 +9,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use wayleave_e2e::tenant::{LIMIT, api};
 use wayleave_e2e::{eventually, is_long};
 
-use crate::oracle::{AT_ONCE, Tally, Tried, holds_no_token, look_back, wait_end};
-use crate::picture::Picture;
-use crate::scenario::{Prepared, Scenario};
-use crate::shape::Shape;
-use crate::shots::{Case, Position, Shot, common, positions, selected};
-use crate::stand::Stand;
+use super::oracle::{AT_ONCE, Tally, Tried, holds_no_token, look_back, wait_end};
+use super::picture::Picture;
+use super::scenario::{Prepared, Scenario};
+use super::shape::Shape;
+use super::shots::{Case, Position, Shot, common, positions, selected};
+use super::stand::Stand;
 
 /// Names one scenario: only that is tried, by whoever looks for what broke it.
 const SCENARIO_VARIABLE: &str = "WAYLEAVE_TEST_SCENARIO";

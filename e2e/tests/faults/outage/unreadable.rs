@@ -6,7 +6,7 @@ use std::time::Instant;
 use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
-use crate::cluster::{Turn, made, of_server, reads, uid};
+use super::cluster::{Turn, made, of_server, reads, uid};
 
 const READER: &str = "reader";
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use wayleave_e2e::tenant::{END, LIMIT, api, condition, in_seconds, next_second, text};
 use wayleave_e2e::{Operator, eventually};
 
-use crate::cluster::{closed_first, made, of_operator, options, passed, reads, uid};
+use super::cluster::{closed_first, made, of_operator, options, passed, reads, uid};
 
 const READER: &str = "reader";
 

@@ -8,7 +8,7 @@ use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, text};
 use wayleave_e2e::{Tenant, eventually, is_long, progress};
 
-use crate::cluster::{Breakable, reads, refused_within, uid};
+use super::cluster::{Breakable, reads, refused_within, uid};
 
 const READER: &str = "reader";
 /// A denial that nothing holds up.

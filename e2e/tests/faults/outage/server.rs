@@ -8,7 +8,7 @@ use wayleave_e2e::install::wait_installed;
 use wayleave_e2e::tenant::in_seconds;
 use wayleave_e2e::{Part, eventually};
 
-use crate::cluster::{made, of_server, passed, reads, uid};
+use super::cluster::{made, of_server, passed, reads, uid};
 
 const READER: &str = "reader";
 /// Watches and calls find the API server again within this time; the partner's own first request is in it.

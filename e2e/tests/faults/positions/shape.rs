@@ -6,8 +6,8 @@ use wayleave_e2e::Tenant;
 use wayleave_e2e::legacy::{LEGACY, TOKEN, by_legacy, legacy, permit};
 use wayleave_e2e::tenant::{binding, create, enrolment};
 
-use crate::scenario::Scenario;
-use crate::stand::{READING, Stand};
+use super::scenario::Scenario;
+use super::stand::{READING, Stand};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use wayleave_e2e::install::let_reserved_label_through;
 use wayleave_e2e::tenant::{LIMIT, ROOT, create};
 use wayleave_e2e::{ControlPlane, Faults, InstallOptions, Operator, OperatorOptions, eventually, install_with};
 
-use crate::bystanders;
+use super::bystanders;
 
 /// A ClusterRole that grants may name: to list Services.
 pub const READING: &str = "reading";

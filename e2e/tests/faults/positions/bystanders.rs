@@ -9,7 +9,7 @@ use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{api, create, text};
 use wayleave_e2e::{ControlPlane, Tenant};
 
-use crate::scenario::Prepared;
+use super::scenario::Prepared;
 
 /// Made before the chart, when nobody held its names back yet.
 const ELDERS: &str = "elders";

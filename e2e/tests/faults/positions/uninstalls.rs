@@ -12,13 +12,13 @@ use wayleave_e2e::operator::{NAMESPACE, binary};
 use wayleave_e2e::tenant::{LIMIT, api};
 use wayleave_e2e::{Process, eventually, is_long};
 
-use crate::oracle::{Tally, holds_no_token, of_tenant};
-use crate::picture::Picture;
-use crate::scenario::{MARKER, Prepared, READER, Scenario};
-use crate::shape::Shape;
-use crate::shots::{Case, Position, Shot, common, positions, selected};
-use crate::stand::Stand;
-use crate::{bystanders, tokens};
+use super::oracle::{Tally, holds_no_token, of_tenant};
+use super::picture::Picture;
+use super::scenario::{MARKER, Prepared, READER, Scenario};
+use super::shape::Shape;
+use super::shots::{Case, Position, Shot, common, positions, selected};
+use super::stand::Stand;
+use super::{bystanders, tokens};
 
 /// So many runs without a fault show what every run writes.
 const RUNS: usize = 3;

@@ -10,10 +10,10 @@ use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{END, LIMIT, api, create, in_seconds, merge, text};
 use wayleave_e2e::{Tenant, eventually};
 
-use crate::bystanders::{self, Bystander};
-use crate::shape::Shape;
-use crate::stand::Stand;
-use crate::tokens;
+use super::bystanders::{self, Bystander};
+use super::shape::Shape;
+use super::stand::Stand;
+use super::tokens;
 
 /// The grant of every tenant.
 pub const READER: &str = "reader";

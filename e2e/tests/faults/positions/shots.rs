@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use wayleave_e2e::faults::{Call, Lasting};
 use wayleave_e2e::{Fault, Moment, is_long};
 
-use crate::scenario::MARKER;
-use crate::shape::Shape;
-use crate::stand::Stand;
+use super::scenario::MARKER;
+use super::shape::Shape;
+use super::stand::Stand;
 
 /// Of the positions of other shapes than the plain one every so-manieth is tried in a selection.
 const SOME: usize = 3;

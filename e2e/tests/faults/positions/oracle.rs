@@ -8,10 +8,10 @@ use kube::Client;
 use wayleave_e2e::eventually;
 use wayleave_e2e::faults::Minted;
 
-use crate::picture::Picture;
-use crate::scenario::{Prepared, READER, Scenario};
-use crate::stand::Stand;
-use crate::{bystanders, tokens};
+use super::picture::Picture;
+use super::scenario::{Prepared, READER, Scenario};
+use super::stand::Stand;
+use super::{bystanders, tokens};
 
 /// So many tenants are looked at at once.
 pub const AT_ONCE: usize = 8;

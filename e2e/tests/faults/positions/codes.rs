@@ -13,11 +13,11 @@ use wayleave_e2e::faults::Lasting;
 use wayleave_e2e::tenant::LIMIT;
 use wayleave_e2e::{Fault, eventually, is_long};
 
-use crate::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
-use crate::picture::Picture;
-use crate::scenario::{Prepared, Scenario};
-use crate::shape::Shape;
-use crate::stand::Stand;
+use super::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
+use super::picture::Picture;
+use super::scenario::{Prepared, Scenario};
+use super::shape::Shape;
+use super::stand::Stand;
 
 /// What calls are answered with.
 const CODES: [Fault; 10] = [

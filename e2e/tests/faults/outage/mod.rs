@@ -1,11 +1,5 @@
 //! What holds while the operator or the API server is away, and after. These tests stop and break things, so they take
 //! turns at a control plane of their own.
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests drive a real cluster"
-)]
-
 mod admission;
 mod cluster;
 mod faults;

@@ -9,7 +9,7 @@ use kube::client::Body;
 use serde_json::json;
 use wayleave_e2e::eventually;
 
-use crate::scenario::Prepared;
+use super::scenario::Prepared;
 
 /// The authenticator keeps a success for ten seconds.
 const CACHED: Duration = Duration::from_secs(14);

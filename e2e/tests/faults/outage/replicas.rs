@@ -17,7 +17,7 @@ use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, create, text};
 use wayleave_e2e::{Fault, Faults, eventually, is_long, progress};
 
-use crate::cluster::{Breakable, Replica, elapsed, made, reads, refused_within, uid};
+use super::cluster::{Breakable, Replica, elapsed, made, reads, refused_within, uid};
 
 const READER: &str = "reader";
 /// A denial that somebody else's failures do not hold up.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{api, text};
 
-use crate::scenario::Prepared;
+use super::scenario::Prepared;
 
 /// What there may be in the tenant's namespaces, and what it has in the namespace of the identities.
 const NEAR: [&str; 9] = [

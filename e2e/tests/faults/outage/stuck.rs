@@ -16,7 +16,7 @@ use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, enrolment, text};
 use wayleave_e2e::{Fault, Part, Tenant, eventually, is_long, progress};
 
-use crate::cluster::{Breakable, OPERATOR, closed_first, elapsed, reads, refused_within, uid};
+use super::cluster::{Breakable, OPERATOR, closed_first, elapsed, reads, refused_within, uid};
 
 const READER: &str = "reader";
 /// More than either lane closes at once.

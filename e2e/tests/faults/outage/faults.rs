@@ -11,7 +11,7 @@ use wayleave_e2e::legacy::{by_legacy, legacy, permit};
 use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Fault, eventually};
 
-use crate::cluster::{Breakable, OPERATOR, elapsed, made, reads, refused_within, uid};
+use super::cluster::{Breakable, OPERATOR, elapsed, made, reads, refused_within, uid};
 
 const READER: &str = "reader";
 /// Watches tell what follows a change well within this.

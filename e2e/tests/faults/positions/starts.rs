@@ -11,10 +11,10 @@ use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::api;
 use wayleave_e2e::{Fault, eventually, is_long};
 
-use crate::picture::Picture;
-use crate::scenario::{Prepared, READER, Scenario};
-use crate::shape::Shape;
-use crate::stand::Stand;
+use super::picture::Picture;
+use super::scenario::{Prepared, READER, Scenario};
+use super::shape::Shape;
+use super::stand::Stand;
 
 /// Each call is broken so many times.
 const TIMES: usize = 2;
