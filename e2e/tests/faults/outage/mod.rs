@@ -1,5 +1,6 @@
 //! What holds while the operator or the API server is away, and after. These tests stop and break things, so they take
 //! turns at a control plane of their own.
+
 mod admission;
 mod cluster;
 mod faults;
