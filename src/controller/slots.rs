@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::lock;
 
 /// So many turns a namespace has at once.
-const OF_ONE: usize = 16;
+const OF_ONE: usize = 32;
 /// So many all namespaces together that hang.
 const OF_SLOW: usize = 8;
 /// A namespace counts as one that hangs for so long after a call that got no answer.
