@@ -58,9 +58,8 @@ pub(crate) struct ClosingLane {
     slots: Slots,
 }
 
-/// A binding that must go.
-struct Doomed {
-    binding: Child,
+/// Why a binding must go.
+struct Doom {
     reason: Reason,
     cause: Cause,
     /// Since when it should have been gone; none where what ends it has no date.
@@ -117,49 +116,48 @@ impl ClosingLane {
 
     /// Closes what must be closed; says when to look again.
     fn look(self: &Arc<Self>, grant: &Key, denial: Denial) -> Option<Instant> {
-        let (doomed, due) = self.judge(grant)?;
+        let (doomed, due) = self.with_bindings(grant, |known, bindings| {
+            let now = now();
+            let doomed = bindings
+                .into_iter()
+                .filter(|(_, last_no)| must_close(known, *last_no, now).is_some());
+            (doomed.map(|(binding, _)| binding).collect::<Vec<_>>(), deadline(known))
+        })?;
         if doomed.is_empty() {
             return Some(due);
         }
         let denial = Arc::new(denial);
-        for Doomed { binding, .. } in doomed {
-            if let Some(turn) = Turn::begin(self, &binding.uid) {
+        for binding in doomed {
+            if let Some(closing) = Closing::begin(self, &binding.uid) {
                 let (grant, denial) = (grant.clone(), Arc::clone(&denial));
-                tokio::spawn(async move { turn.close(&grant, &binding, denial).await });
+                tokio::spawn(async move { closing.run(&grant, &binding, denial).await });
             }
         }
         // Whatever becomes of it is looked at again.
         Some(now().plus(1))
     }
 
-    /// What of a grant must go, and when a date ends the rest; none where it has no bindings.
-    fn judge(&self, (namespace, name): &Key) -> Option<(Vec<Doomed>, Instant)> {
+    /// Looks at a grant that has bindings, each of which says the latest Deny or Revoke that its maker knew of; none where it has none.
+    fn with_bindings<T>(
+        &self,
+        (namespace, name): &Key,
+        with: impl FnOnce(&Known<'_>, Vec<(Child, Option<Instant>)>) -> T,
+    ) -> Option<T> {
         let guarded = self.cache.grants.get(&ObjectRef::new(name).within(namespace))?;
         let grant = guarded.0.as_ref().ok()?;
         let bindings = self.cache.index.bindings_of(&grant.uid().unwrap_or_default());
-        if bindings.is_empty() {
-            return None;
-        }
-        with_known(&self.cache, grant, |known| {
-            let now = now();
-            let doomed = bindings.into_iter().filter_map(|(binding, last_no)| {
-                let reason = must_close(known, last_no, now)?;
-                let (cause, since) = closing::since(known, last_no, now);
-                Some(Doomed {
-                    binding,
-                    reason,
-                    cause,
-                    since,
-                })
-            });
-            Some((doomed.collect(), deadline(known)))
-        })
+        (!bindings.is_empty()).then(|| with_known(&self.cache, grant, |known| with(known, bindings)))
     }
 
     /// Why a binding of a grant must go, if it is there and still must.
-    fn doomed(&self, grant: &Key, binding: &Child) -> Option<Doomed> {
-        let (doomed, _) = self.judge(grant)?;
-        doomed.into_iter().find(|it| it.binding.uid == binding.uid)
+    fn doom(&self, grant: &Key, binding: &Child) -> Option<Doom> {
+        self.with_bindings(grant, |known, bindings| {
+            let now = now();
+            let (_, last_no) = bindings.into_iter().find(|(it, _)| it.uid == binding.uid)?;
+            let reason = must_close(known, last_no, now)?;
+            let (cause, since) = closing::since(known, last_no, now);
+            Some(Doom { reason, cause, since })
+        })?
     }
 
     /// Waits between two attempts; no longer than until this replica leads.
@@ -173,12 +171,12 @@ impl ClosingLane {
 }
 
 /// The one task that takes a binding away.
-struct Turn {
+struct Closing {
     lane: Arc<ClosingLane>,
     binding: String,
 }
 
-impl Turn {
+impl Closing {
     /// None where it is under way.
     fn begin(lane: &Arc<ClosingLane>, binding: &str) -> Option<Self> {
         lock(&lane.under_way).insert(binding.to_owned()).then(|| Self {
@@ -188,7 +186,7 @@ impl Turn {
     }
 
     /// Takes a binding away, until it is gone or need not go. The first attempt is what others wait for.
-    async fn close(&self, grant: &Key, binding: &Child, denial: Arc<Denial>) {
+    async fn run(&self, grant: &Key, binding: &Child, denial: Arc<Denial>) {
         let lane = &self.lane;
         let mut denial = Some(denial);
         let noticed = std::time::Instant::now();
@@ -201,14 +199,14 @@ impl Turn {
                 return;
             };
             // Judged anew each time: in the meantime another replica may have closed it, or a deadline may have moved.
-            let Some(doomed) = lane.doomed(grant, binding) else {
+            let Some(doom) = lane.doom(grant, binding) else {
                 return;
             };
             let (client, made) = lane.clients.current();
             let went = apply::take_away(&client, &lane.cache.index, binding);
             let went = match tokio::time::timeout(patience, went).await {
                 Ok(went) => went,
-                Err(_) => Err(apply::Error::Deadline(format!("deleting {}", binding.name))),
+                Err(_) => Err(apply::Error::Deadline(apply::deleting(binding))),
             };
             if let Err(error) = &went
                 && error.is_unanswered()
@@ -220,9 +218,9 @@ impl Turn {
             denial.take();
             let (namespace, name) = grant;
             let Err(error) = went else {
-                let lag = doomed.since.map_or_else(|| noticed.elapsed(), since);
-                let (reason, lag_seconds) = (doomed.reason, lag.as_secs_f64());
-                lane.metrics.closed(reason, doomed.cause, lag);
+                let lag = doom.since.map_or_else(|| noticed.elapsed(), since);
+                let (reason, lag_seconds) = (doom.reason, lag.as_secs_f64());
+                lane.metrics.closed(reason, doom.cause, lag);
                 tracing::info!(namespace, name, %reason, binding = binding.name, lag_seconds, "access closed");
                 lane.cache.enqueue_key(grant);
                 return;
@@ -237,7 +235,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Closing {
     fn drop(&mut self) {
         lock(&self.lane.under_way).remove(&self.binding);
         lock(&self.lane.cache.unclosed).remove(&self.binding);

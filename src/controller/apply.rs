@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -328,7 +327,8 @@ where
     Ok(())
 }
 
-fn deleting(child: &Child) -> String {
+/// What a deletion is called in errors.
+pub(crate) fn deleting(child: &Child) -> String {
     format!("deleting {} {}/{}", child.kind, child.namespace, child.name)
 }
 

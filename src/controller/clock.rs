@@ -11,7 +11,7 @@ use super::now;
 use crate::api::v1alpha1::Instant;
 
 /// How far local time and the API server's may differ, in seconds.
-pub(crate) const SKEW: i64 = 30;
+const SKEW: i64 = 30;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,6 +19,11 @@ pub struct ServerClock {
     /// Local time less the API server's by its last answer, in seconds, where that is too much; otherwise 0.
     skew: AtomicI64,
     changed: Notify,
+}
+
+/// A difference of clocks that is too much, in seconds.
+pub(crate) fn too_much(skew: i64) -> Option<i64> {
+    (skew.abs() > SKEW).then_some(skew)
 }
 
 /// When an answer was given, by the API server's clock.
@@ -37,9 +42,9 @@ impl ServerClock {
     }
 
     fn compare(&self, skew: i64) {
-        let is_skewed = skew.abs() > SKEW;
-        let before = self.skew.swap(if is_skewed { skew } else { 0 }, Ordering::AcqRel);
-        if (before != 0) != is_skewed {
+        let skew = too_much(skew);
+        let before = self.skew.swap(skew.unwrap_or_default(), Ordering::AcqRel);
+        if (before != 0) != skew.is_some() {
             self.changed.notify_one();
         }
     }

@@ -51,21 +51,22 @@ impl Denials {
         Denial(Arc::clone(self))
     }
 
-    /// Waits until none was on its way, for a bounded time; whether there was anything to wait for.
-    pub(crate) async fn over(&self) -> bool {
+    /// Until when everything else is put off at the most; none where nothing is.
+    pub(crate) fn put_off_until(&self) -> Option<Instant> {
+        let under_way = lock(&self.under_way);
+        let is_any = under_way.count > 0 && under_way.since.elapsed() < LONGEST;
+        is_any.then(|| under_way.since + LONGEST)
+    }
+
+    /// Waits until none was on its way, for a bounded time.
+    pub(crate) async fn over(&self) {
         // Before the count is read: that the last is through can't be missed. That another began since is no reason to wait on:
         // who has waited once would never get a turn while many things change.
         let mut through = self.through.subscribe();
-        let since = {
-            let under_way = lock(&self.under_way);
-            (under_way.count > 0).then_some(under_way.since)
-        };
-        let Some(since) = since.filter(|since| since.elapsed() < LONGEST) else {
-            return false;
-        };
-        // Neither an end of the wait nor of the sender, which is here, keeps anything from going on.
-        let _ = tokio::time::timeout_at(since + LONGEST, through.changed()).await;
-        true
+        if let Some(end) = self.put_off_until() {
+            // Neither an end of the wait nor of the sender, which is here, keeps anything from going on.
+            let _ = tokio::time::timeout_at(end, through.changed()).await;
+        }
     }
 }
 
@@ -110,10 +111,15 @@ mod tests {
             "one that came later is not waited for"
         );
         let end = Duration::from_secs(2) + LONGEST;
-        assert!(denials.over().await);
+        assert!(denials.put_off_until().is_some());
+        denials.over().await;
         assert_eq!(begun.elapsed(), end);
         let _another = denials.begin();
-        assert!(!denials.over().await, "one that is stuck puts nothing off twice");
+        assert!(
+            denials.put_off_until().is_none(),
+            "one that is stuck puts nothing off twice"
+        );
+        denials.over().await;
         assert_eq!(begun.elapsed(), end);
     }
 }

@@ -52,18 +52,13 @@ fn look(context: &Context, grant: &ObjectRef<Guarded<AccessGrant>>) -> Option<Wo
 }
 
 async fn step(context: &Arc<Context>, grant: &ObjectRef<Guarded<AccessGrant>>) -> Result<Action> {
-    let Some(mut world) = look(context, grant) else {
+    if !is_denial_of_its_own(context, grant) {
+        context.cache.denials.over().await;
+    }
+    let Some(world) = look(context, grant) else {
         return Ok(Action::requeue(AT_ONCE));
     };
     let mut judgement = world.judge(context);
-    // Denials come first, and this may be one that nobody else makes.
-    if !is_denial_of_its_own(context, &world, &judgement) && context.cache.denials.over().await {
-        let Some(another) = look(context, grant) else {
-            return Ok(Action::requeue(AT_ONCE));
-        };
-        world = another;
-        judgement = world.judge(context);
-    }
     // A question without an answer means an approval that doesn't count yet; what must end ends all the same.
     let mut unanswered = Ok(());
     if !judgement.verdict.to_confirm.is_empty() {
@@ -83,15 +78,22 @@ async fn step(context: &Arc<Context>, grant: &ObjectRef<Guarded<AccessGrant>>) -
     unanswered.and(done)
 }
 
-/// Whether bindings are to be taken away, and the closing lane leaves that to others.
-fn is_denial_of_its_own(context: &Context, world: &World, judgement: &Judgement) -> bool {
-    let Step::Close(children) = &judgement.plan.step else {
+/// Whether bindings are to be taken away, and the closing lane leaves that to others: that waits for no other denial. Asked only
+/// where it would.
+fn is_denial_of_its_own(context: &Context, grant: &ObjectRef<Guarded<AccessGrant>>) -> bool {
+    let (cache, index) = (&context.cache, &context.cache.index);
+    let uid = cache.grants.get(grant).and_then(|it| it.uid()).unwrap_or_default();
+    let bindings = index.bindings_of(&uid);
+    if bindings.is_empty() || cache.denials.put_off_until().is_none() {
+        return false;
+    }
+    let Some(world) = look(context, grant) else {
         return false;
     };
-    let uid = world.grant.uid().unwrap_or_default();
-    let bindings = context.cache.index.bindings_of(&uid);
-    let is_left = |(_, last_no): &(Child, Option<Instant>)| why_close(&context.cache, &world.grant, *last_no).is_none();
-    children.iter().any(|child| child.kind == ChildKind::RoleBinding) && bindings.iter().all(is_left)
+    let is_left = |(_, last_no): &(Child, Option<Instant>)| why_close(cache, &world.grant, *last_no).is_none();
+    let is_binding = |child: &Child| child.kind == ChildKind::RoleBinding;
+    bindings.iter().all(is_left)
+        && matches!(world.judge(context).plan.step, Step::Close(children) if children.iter().any(is_binding))
 }
 
 async fn act(context: &Arc<Context>, world: &World, judgement: &Judgement) -> Result<Action> {

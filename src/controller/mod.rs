@@ -55,8 +55,9 @@ const NOT_LEADING: std::time::Duration = std::time::Duration::from_mins(1);
 /// The pause of an object in a namespace whose calls get no answer, while others like it have every turn.
 const HANGS: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The longest that an object waits for a turn in its namespace, and how soon it comes again.
+/// The longest that an object waits for a turn in its namespace.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+/// How soon it comes again.
 const BUSY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// So much later than the closing lane's the issuing lane's timers go off.

@@ -147,7 +147,7 @@ impl World {
             proofs: seen.proofs.as_deref(),
             other_rights: self.other_rights.as_deref(),
             static_credential: self.static_credential.as_ref(),
-            clock_skew: seen.skew.or(context.metrics.clock().skew()),
+            clock_skew: seen.skew().or(context.metrics.clock().skew()),
             uninstalling: context.cache.uninstalling(),
         };
         let verdict = decide(&facts);

@@ -10,7 +10,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::clock::{SKEW, date};
+use super::clock::{date, too_much};
 use super::pack::{self, Ended, Pack, Standing};
 use super::{Context, lock, now};
 use crate::api::v1alpha1::Instant;
@@ -43,12 +43,17 @@ pub(crate) struct Seen {
     /// A proof was tried, whatever came of it. Before that nothing is known, and nothing is said of it.
     pub(crate) tried: bool,
     pub(crate) proved: bool,
-    /// Local time less the API server's, in seconds, where they differ by too much.
-    pub(crate) skew: Option<i64>,
     /// By how many seconds the API server's clock is ahead of ours; less than 0 where it is behind.
     pub(crate) server_ahead: i64,
     /// When the policies held; none before that was read.
     pub(crate) proofs: Option<Arc<Proofs>>,
+}
+
+impl Seen {
+    /// Local time less the API server's, in seconds, where they differ by too much.
+    pub(crate) fn skew(&self) -> Option<i64> {
+        too_much(-self.server_ahead)
+    }
 }
 
 /// What the API server answered.
@@ -113,7 +118,7 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
         seen.tried = true;
         context.metrics.proof(seen.proved, -seen.server_ahead);
         let settled = now().seconds_since(standing.dated.max(standing.seen)) > 2 * SETTLING;
-        let pause = match (is_answered && settled && seen.skew.is_none(), seen.proved) {
+        let pause = match (is_answered && settled && seen.skew().is_none(), seen.proved) {
             (true, true) => AGAIN,
             (true, false) => UNPROVED,
             (false, _) => SOON,
@@ -128,8 +133,10 @@ async fn prove_again(context: &Arc<Context>, pack: &Mutex<Pack>, changed: &Notif
             }
             *lock(&context.probe.0) = seen.clone();
         }
-        if (before.tried, before.proved, before.skew, &before.proofs) != (true, seen.proved, seen.skew, &seen.proofs) {
-            tracing::info!(proved = seen.proved, skew = ?seen.skew, "admission proved");
+        if (before.tried, before.proved, before.skew(), &before.proofs)
+            != (true, seen.proved, seen.skew(), &seen.proofs)
+        {
+            tracing::info!(proved = seen.proved, skew = ?seen.skew(), "admission proved");
             context.cache.enqueue_all();
         }
         tokio::select! {
@@ -170,7 +177,6 @@ async fn look(context: &Context, standing: &Standing, known: &mut Known) -> anyh
     let mut seen = Seen {
         tried: true,
         proved: answer.refused,
-        skew: Some(-answer.ahead).filter(|skew| skew.abs() > SKEW),
         server_ahead: answer.ahead,
         proofs: None,
     };
