@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE};
-use wayleave_e2e::tenant::{
-    LIMIT, Partner, api, binding, condition, create, enrolment, in_seconds, merge, next_second, text,
-};
+use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, in_seconds, merge, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{READING, cluster, tenant};
@@ -699,15 +697,8 @@ async fn of_two_grants_the_younger_ends_where_one_is_allowed() -> Result<()> {
 #[tokio::test]
 async fn an_approval_that_leaves_out_a_namespace_does_not_count() -> Result<()> {
     let tenant = tenant("target-missing").await?;
-    let (root, other) = (&tenant.root, "target-missing-other");
-    let labels = json!({"metadata": {"labels": {"tenant": tenant.ns}}});
-    create(root, "Namespace", "", other, labels).await?;
-    create(root, "RoleBinding", other, "enrolment", enrolment("wayleave-enrolment")).await?;
-    let security = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "security"}]);
-    let approvers = binding("wayleave-approver", security);
-    create(root, "RoleBinding", other, "approvers", approvers).await?;
-    let targets = json!({"spec": {"access": {"targetNamespaces": {"matchLabels": {"tenant": tenant.ns}}}}});
-    tenant.patch_as(root, "AccessPolicy", "", &tenant.ns, targets).await?;
+    let other = "target-missing-other";
+    tenant.open(other).await?;
     let mut access = tenant.grant_spec()["access"].clone();
     access[0]["namespaces"] = json!([tenant.ns, other]);
     let private = json!({"access": access, "credential": {"token": {"delivery": "Private"}}});

@@ -215,20 +215,6 @@ pub async fn passed(end: &str) -> Result<()> {
     .await
 }
 
-/// Asks until the partner is refused; gives the time since `cause`, which must be within the limit.
-pub async fn refused_within(partner: &Partner, cause: Instant, limit: Duration) -> Result<Duration> {
-    loop {
-        let code = partner.read().await?;
-        let took = cause.elapsed();
-        if code == 403 || code == 401 {
-            ensure!(took <= limit, "refused only after {took:?}");
-            return Ok(took);
-        }
-        ensure!(code == 200, "answered with {code}");
-        ensure!(took <= limit, "still answered after {took:?}");
-    }
-}
-
 /// Waits until so long has passed since an instant.
 pub async fn elapsed(since: Instant, time: Duration) -> Result<()> {
     eventually(&format!("{time:?} to pass"), time + LIMIT, || async {

@@ -11,7 +11,7 @@ use wayleave_e2e::legacy::{by_legacy, legacy, permit};
 use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Fault, eventually};
 
-use super::cluster::{Breakable, OPERATOR, elapsed, made, reads, refused_within, uid};
+use super::cluster::{Breakable, OPERATOR, elapsed, made, reads, uid};
 
 const READER: &str = "reader";
 /// Watches tell what follows a change well within this.
@@ -129,7 +129,7 @@ async fn jumps(name: &str, ahead: i64) -> Result<()> {
     reads(&partner).await.context("what was there before")?;
     let cause = Instant::now();
     live.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    refused_within(&partner, cause, DENIED).await?;
+    partner.refused_within(cause, DENIED).await?;
     live.wait_reason(READER, "Revoked").await?;
 
     drop(jumped);

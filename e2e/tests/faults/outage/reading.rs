@@ -8,7 +8,7 @@ use wayleave_e2e::faults::Call;
 use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, text};
 use wayleave_e2e::{Tenant, eventually, is_long, progress};
 
-use super::cluster::{Breakable, reads, refused_within, uid};
+use super::cluster::{Breakable, reads, uid};
 
 const READER: &str = "reader";
 /// A denial that nothing holds up.
@@ -98,7 +98,7 @@ async fn while_missing(
     reads(partner).await.context("what was there before")?;
     let cause = Instant::now();
     tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    refused_within(partner, cause, DENIED).await?;
+    partner.refused_within(cause, DENIED).await?;
     Ok(())
 }
 
@@ -138,12 +138,12 @@ async fn connections_that_were_lost_without_a_word_keep_no_end_waiting() -> Resu
     let partner = tenant.live(READER, json!({})).await?;
     let cause = Instant::now();
     tenant.decide("AccessGrant", "earlier", "Revoke", json!({})).await?;
-    refused_within(&earlier, cause, DENIED).await?;
+    earlier.refused_within(cause, DENIED).await?;
     tenant.wait_reason("earlier", "Revoked").await?;
     cluster.faults.lose_connections();
     let cause = Instant::now();
     tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    let took = refused_within(&partner, cause, MISSED).await?;
+    let took = partner.refused_within(cause, MISSED).await?;
     progress(&format!("refused after {took:?}, on another connection"));
     Ok(())
 }
@@ -161,7 +161,7 @@ async fn a_watch_that_says_nothing_any_more_is_not_believed_for_long() -> Result
     ensure!(silenced > 0, "nobody watches decisions");
     let cause = Instant::now();
     tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    let took = refused_within(&partner, cause, SILENCE).await?;
+    let took = partner.refused_within(cause, SILENCE).await?;
     progress(&format!("refused after {took:?}, of which a watch said nothing"));
     tenant.wait_reason(READER, "Revoked").await?;
     Ok(())

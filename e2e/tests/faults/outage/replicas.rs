@@ -17,7 +17,7 @@ use wayleave_e2e::operator::NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, create, text};
 use wayleave_e2e::{Fault, Faults, eventually, is_long, progress};
 
-use super::cluster::{Breakable, Replica, elapsed, made, reads, refused_within, uid};
+use super::cluster::{Breakable, Replica, elapsed, made, reads, uid};
 
 const READER: &str = "reader";
 /// A denial that somebody else's failures do not hold up.
@@ -164,7 +164,7 @@ async fn pauses_at(cluster: &Breakable, position: &'static str) -> Result<()> {
 
     let cause = Instant::now();
     tenant.decide("AccessGrant", READER, "Revoke", json!({})).await?;
-    refused_within(&partner, cause, DENIED).await?;
+    partner.refused_within(cause, DENIED).await?;
     let revoked = tenant.wait_reason(READER, "Revoked").await?;
     tenant.wait_nothing_left(&uid(&revoked)).await?;
     for token in &minted {
@@ -294,7 +294,7 @@ async fn an_end_that_is_overdue_is_told_where_nobody_leads() -> Result<()> {
     ensure!(cluster.shows("wayleave_leader 0").await?, "it leads");
     reads(&partner).await.context("by a binding that nobody could delete")?;
     drop(broken);
-    refused_within(&partner, Instant::now(), LIMIT).await?;
+    partner.refused_within(Instant::now(), LIMIT).await?;
     // Nobody is there to write a status.
     shows("wayleave_overdue_grants 0").await?;
     ensure!(cluster.shows("wayleave_leader 0").await?, "it leads");

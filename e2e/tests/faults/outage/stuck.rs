@@ -13,10 +13,10 @@ use kube::client::Body;
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use wayleave_e2e::faults::Call;
-use wayleave_e2e::tenant::{LIMIT, Partner, api, binding, condition, create, enrolment, text};
+use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, text};
 use wayleave_e2e::{Fault, Part, Tenant, eventually, is_long, progress};
 
-use super::cluster::{Breakable, OPERATOR, closed_first, elapsed, reads, refused_within, uid};
+use super::cluster::{Breakable, OPERATOR, closed_first, elapsed, reads, uid};
 
 const READER: &str = "reader";
 /// More than either lane closes at once.
@@ -136,11 +136,13 @@ async fn issued_within(tenant: &Tenant<'_>, name: &str, limit: Duration) -> Resu
 async fn goes_on(near: &Tenant<'_>, live: &Live, when: &str) -> Result<()> {
     let cause = Instant::now();
     near.decide("AccessGrant", &live.revoked.0, "Revoke", json!({})).await?;
-    let took = refused_within(&live.revoked.1, cause, DENIED).await?;
+    let took = live.revoked.1.refused_within(cause, DENIED).await?;
     progress(&format!("{when}: refused {took:?} after a Revoke"));
     let cause = Instant::now();
     near.delete("AccessDecision", &near.ns, &live.approval).await?;
-    let took = refused_within(&live.withdrawn, cause, ENDED)
+    let took = live
+        .withdrawn
+        .refused_within(cause, ENDED)
         .await
         .context("an approval that was withdrawn")?;
     progress(&format!("{when}: refused {took:?} after the approval was withdrawn"));
@@ -209,21 +211,6 @@ async fn a_namespace_where_no_deletion_is_answered_keeps_no_other_waiting() -> R
     wait_reasons(&stuck, "Revoked", AGAIN).await
 }
 
-/// Another namespace that is enrolled, where the same people decide and which the tenant's policy lets grants reach.
-async fn settle(tenant: &Tenant<'_>, other: &str) -> Result<()> {
-    let root = &tenant.root;
-    let labels = json!({"metadata": {"labels": {"tenant": tenant.ns}}});
-    create(root, "Namespace", "", other, labels).await?;
-    create(root, "ConfigMap", other, "feed", json!({"data": {"latest": "INV-7"}})).await?;
-    create(root, "RoleBinding", other, "enrolment", enrolment("wayleave-enrolment")).await?;
-    let security = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "security"}]);
-    let approvers = binding("wayleave-approver", security);
-    create(root, "RoleBinding", other, "approvers", approvers).await?;
-    let targets = json!({"spec": {"access": {"targetNamespaces": {"matchLabels": {"tenant": tenant.ns}}}}});
-    tenant.patch_as(root, "AccessPolicy", "", &tenant.ns, targets).await?;
-    Ok(())
-}
-
 /// One grant hangs in its own namespace, the other in another: in whatever order the bindings are taken away, one of the two
 /// has the one that hangs before the one that does not.
 #[tokio::test]
@@ -231,7 +218,15 @@ async fn a_binding_that_hangs_in_one_namespace_keeps_no_other_of_the_grant_alive
     let cluster = Breakable::of_stuck().await?;
     let tenant = cluster.tenant("stuck-here").await?;
     let there = "stuck-there";
-    settle(&tenant, there).await?;
+    tenant.open(there).await?;
+    create(
+        &tenant.root,
+        "ConfigMap",
+        there,
+        "feed",
+        json!({"data": {"latest": "INV-7"}}),
+    )
+    .await?;
     let both = json!([tenant.ns, there]);
     let mut access = tenant.grant_spec()["access"].clone();
     access[0]["namespaces"] = both.clone();
