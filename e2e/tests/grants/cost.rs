@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use serde_json::json;
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::{LIMIT, api, text};
-use wayleave_e2e::{ControlPlane, Mark, Operator, Tenant, eventually, install};
+use wayleave_e2e::{AuditEvent, ControlPlane, Mark, Operator, Tenant, eventually, install};
 
 /// What the operator did since a mark, apart from its lease, the rare proof of admission, and watches that end.
 fn calls(cp: &ControlPlane, since: Mark) -> Result<Vec<String>> {
@@ -87,6 +87,16 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     tenant.wait_reason("reader", "Issued").await?;
     settled("Issued").await?;
     wait_told(&tenant).await?;
+    // It waits for nobody, and nobody who issues waits for it.
+    let is_first_look = |event: &AuditEvent| event.to_string().starts_with("list secrets cost/");
+    cp.audit()?
+        .wait_for(
+            mark,
+            "the first look into the namespace's Secrets",
+            LIMIT,
+            is_first_look,
+        )
+        .await?;
     let (beside, issue) = apart(calls(&cp, mark)?);
     ensure!(
         issue.len() <= 11,

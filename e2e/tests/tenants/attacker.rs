@@ -1,5 +1,6 @@
 //! The attacker: a tenant with the ordinary roles in a namespace of its own, and all that it writes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -309,8 +310,10 @@ impl<'a> Attacker<'a> {
         Ok(count)
     }
 
-    /// Waits until the operator has said something final of everything that is there.
+    /// Waits until the operator has said something final of everything that is there, and says no more: while it is at it, a
+    /// grant waits for an approval that is weighed before the next kind is listed.
     pub async fn wait_judged(&self) -> Result<BTreeMap<(String, String), Value>> {
+        let last = RefCell::default();
         eventually("everything to be judged", JUDGED, || async {
             let mut all = BTreeMap::new();
             for (kind, _) in KINDS {
@@ -320,6 +323,8 @@ impl<'a> Attacker<'a> {
                     all.insert((kind.to_owned(), name), object);
                 }
             }
+            let before = last.replace(all.clone());
+            ensure!(before == all, "the operator is still at it");
             Ok(Some(all))
         })
         .await
