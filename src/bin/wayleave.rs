@@ -20,6 +20,11 @@ use wayleave::server::{self, Shown};
 use wayleave::telemetry::{Log, LogFormat, log_level};
 use wayleave::uninstall::{self, Uninstall};
 
+/// Every object that is seen is many small pieces of memory: the C library's own allocator takes a sixth of all processor time, and
+/// that of musl, in the image, far more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a graceful stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(20);
 /// The longest until an answer begins: the API server itself gives a call up after a minute. One that is never answered must not

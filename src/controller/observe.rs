@@ -65,6 +65,12 @@ impl World {
         let policies = cache.policies.state();
         let namespaces: BTreeMap<_, _> = reached.iter().filter_map(|name| namespace(cache, name)).collect();
         let unreadable_policy = cache.unreadable_policy(&policies, namespaces.values().map(|it| &it.labels));
+        // Counting them takes a look at each, for each of them.
+        let earlier_siblings = if limits_siblings(&policies) {
+            earlier_siblings(cache, &grant)
+        } else {
+            0
+        };
         let mut world = Self {
             integration: cache.integration_of(&grant),
             owners: cache.owners.state(),
@@ -73,7 +79,7 @@ impl World {
             namespaces,
             cluster_roles,
             delivery_secrets: BTreeMap::new(),
-            earlier_siblings: earlier_siblings(cache, &grant),
+            earlier_siblings,
             other_rights: other_rights(context, &grant, &reached),
             unreadable_policy,
             unread: cache.lost().into_iter().next(),
@@ -269,6 +275,12 @@ fn other_rights(context: &Context, grant: &AccessGrant, reached: &BTreeSet<Strin
         name: identity.map_or("", |identity| &identity.service_account),
     };
     elsewhere.of(account, reached, is_ordinary)
+}
+
+/// Whether any policy limits the active grants of an integration.
+pub(crate) fn limits_siblings(policies: &[Arc<Guarded<AccessPolicy>>]) -> bool {
+    let mut readable = policies.iter().filter_map(|it| it.0.as_ref().ok());
+    readable.any(|policy| policy.spec.limits.active_grants_per_integration.is_some())
 }
 
 fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {

@@ -12,6 +12,7 @@ use crate::api::conditions::Reason;
 use crate::api::names::{ANNOTATION_ROTATE_REQUESTED_AT, LABEL_ENROLMENT};
 use crate::api::v1alpha1::{AccessDecision, AccessGrant, AccessOwner, AccessPolicy, PartnerIntegration, SubjectKind};
 use crate::controller::mapping;
+use crate::controller::observe::limits_siblings;
 use crate::domain::elsewhere::is_of_kubernetes;
 use crate::domain::{conditions, ownership, verdict};
 
@@ -95,6 +96,9 @@ impl Cache {
 
     /// The active grants of the same integration that come after one that became active: with it they may be too many.
     fn enqueue_behind(&self, active: &AccessGrant) {
+        if !limits_siblings(&self.policies.state()) {
+            return;
+        }
         let is_behind = |grant: &AccessGrant| verdict::is_active(grant) && verdict::rank(active) < verdict::rank(grant);
         self.enqueue_siblings(active, is_behind);
     }
