@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt as _};
@@ -320,7 +321,12 @@ impl<'a> Tenant<'a> {
         let uid = &grant["metadata"]["uid"];
         let mut spec = json!({"subject": {"uid": uid}, "digest": grant["status"]["digest"]});
         merge(&mut spec, more);
-        self.decide_as(who, "AccessGrant", name, "Approve", spec).await
+        // Rights that were given just now are heard of a moment later.
+        eventually("the approval to be let in", LIMIT, || async {
+            let made = self.decide_as(who, "AccessGrant", name, "Approve", spec.clone()).await;
+            made.map(Some)
+        })
+        .await
     }
 
     /// Dave decides.
@@ -367,8 +373,10 @@ impl<'a> Tenant<'a> {
         self.approve(name, json!({})).await?;
         self.wait_reason(name, "Issued").await?;
         let partner = self.partner(name).await?;
-        let code = partner.read().await?;
-        ensure!(code == 200, "the partner of {name} reads with {code}");
+        partner
+            .answered()
+            .await
+            .with_context(|| format!("the partner of {name}"))?;
         Ok(partner)
     }
 
@@ -466,6 +474,16 @@ impl<'a> Tenant<'a> {
 }
 
 impl Partner {
+    /// Asks until it is answered: what authorises hears of a binding a moment after who made it.
+    pub async fn answered(&self) -> Result<()> {
+        eventually("the partner to be answered", END, || async {
+            let code = self.read().await?;
+            ensure!(code == 200, "answered with {code}");
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// Reads what was granted; gives the HTTP code.
     pub async fn read(&self) -> Result<u16> {
         self.get("ConfigMap", "feed").await
@@ -510,6 +528,30 @@ impl Partner {
         })
         .await
     }
+}
+
+/// Waits until what authorises has heard that a user may do this to these: `verb group/resource/subresource`, in a namespace.
+pub async fn wait_allowed(
+    root: &Client,
+    user: &str,
+    [verb, group, resource, subresource]: [&str; 4],
+    ns: &str,
+) -> Result<()> {
+    let spec = json!({"user": user, "resourceAttributes": {
+        "verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": ns,
+    }});
+    let asked: SubjectAccessReview = serde_json::from_value(json!({ "spec": spec }))?;
+    let reviews = Api::<SubjectAccessReview>::all(root.clone());
+    eventually(
+        &format!("{user} to be let {verb} {resource} in {ns}"),
+        LIMIT,
+        || async {
+            let told = reviews.create(&PostParams::default(), &asked).await?;
+            let is_allowed = told.status.is_some_and(|status| status.allowed);
+            Ok(is_allowed.then_some(()))
+        },
+    )
+    .await
 }
 
 /// Waits until the clock shows another second: what is decided within one has no order.

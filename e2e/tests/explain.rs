@@ -530,6 +530,7 @@ async fn a_change_approved_before_it_is_merged_leaves_no_gap() -> Result<()> {
         ],
     )?;
 
+    every_decision_is_told(&tenant).await?;
     // Merged by whoever asked for it.
     let merged = json!({"spec": {"ticket": "CHG-2", "expiresAt": coming["spec"]["expiresAt"]}});
     tenant
@@ -566,6 +567,7 @@ async fn a_change_approved_before_it_is_merged_leaves_no_gap() -> Result<()> {
             &digest,
         ],
     )?;
+    every_decision_is_told(&tenant).await?;
     let owners = json!({"spec": {"owners": integration["spec"]["owners"]}});
     tenant
         .patch_as(&tenant.carol, "PartnerIntegration", ns, "acme", owners)
@@ -590,6 +592,18 @@ async fn issued_with(tenant: &Tenant<'_>, digest: &str) -> Result<Value> {
         ensure!(grant["status"]["digest"] == digest, "{}", grant["status"]["digest"]);
         ensure!(active["status"] == "True" && active["reason"] == "Issued", "{active}");
         Ok(Some(grant))
+    })
+    .await
+}
+
+/// The operator has read every decision: decisions and what they are about come to it by watches of their own.
+async fn every_decision_is_told(tenant: &Tenant<'_>) -> Result<()> {
+    eventually("every decision to be told", LIMIT, || async {
+        let all = wayleave_e2e::tenant::api(&tenant.root, "AccessDecision", &tenant.ns)
+            .list(&Default::default())
+            .await?;
+        let told = all.iter().all(|it| it.data["status"]["conditions"].is_array());
+        Ok(told.then_some(()))
     })
     .await
 }

@@ -320,6 +320,18 @@ async fn who_asked_does_not_delete_what_was_decided_about_it() -> Result<()> {
         dave.create(decision).await?;
     }
     let kept = "decisions-kept-grants";
+    // The policy hears of grants a moment after they were made.
+    let dry = DeleteParams {
+        dry_run: true,
+        ..DeleteParams::default()
+    };
+    for who in [&carol, &cora] {
+        wayleave_e2e::eventually("the grant to be known", crate::ordinary::LIMIT, || async {
+            let answer = who.api(KIND, &world.ns).delete("of-grant", &dry).await;
+            refused(kept, "you asked for AccessGrant reader", answer).map(Some)
+        })
+        .await?;
+    }
     refused(
         kept,
         "you asked for AccessGrant reader",

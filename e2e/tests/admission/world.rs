@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use wayleave_e2e::install::{can_stamp, can_stamp_or_says};
 use wayleave_e2e::operator::{IDENTITY_NAMESPACE, NAMESPACE, SERVICE_ACCOUNT};
+use wayleave_e2e::tenant::wait_allowed;
 use wayleave_e2e::{ControlPlane, InstallOptions, install_with};
 
 pub const CAROL: &str = "carol@corp.example";
@@ -133,6 +134,10 @@ pub async fn world_on<'a>(cp: &'a ControlPlane, ns: &str) -> Result<World<'a>> {
     ] {
         world.root.create(world.binding(name, role, subjects)).await?;
     }
+    // What authorises hears of bindings one after the other.
+    let operator = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
+    let right = ["create", "rbac.authorization.k8s.io", "roles", ""];
+    wait_allowed(&world.root.client, &operator, right, ns).await?;
     Ok(world)
 }
 

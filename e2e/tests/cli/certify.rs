@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, api, condition, create, next_second, text};
+use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, api, condition, create, next_second, text, wait_allowed};
 use wayleave_e2e::{Tenant, eventually};
 
 use super::{RBAC, User, approve, asked, cluster, dave, eve, has};
@@ -187,6 +187,13 @@ async fn who_asked_or_may_not_review_does_not_and_is_told_so() -> Result<()> {
     });
     create(&tenant.root, "RoleBinding", ns, "clerk", binding).await?;
     let frank = User::new("frank@corp.example", &[]).await?;
+    wait_allowed(
+        &tenant.root,
+        "frank@corp.example",
+        ["create", "wayleave.dev", "accessdecisions", ""],
+        ns,
+    )
+    .await?;
     let said = frank.fails(&keep, 1).await?;
     has(
         &said,

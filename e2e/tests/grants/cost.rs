@@ -1,7 +1,8 @@
 //! What a grant costs in calls, counted from the audit log, and that no token is anywhere but in its Secret.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kube::api::ListParams;
@@ -9,6 +10,9 @@ use serde_json::json;
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::{LIMIT, api, text};
 use wayleave_e2e::{AuditEvent, ControlPlane, Mark, Operator, Tenant, eventually, install};
+
+/// An integration counts its grants once a second at the most.
+const REST: Duration = Duration::from_secs(2);
 
 /// What the operator did since a mark, apart from its lease, the rare proof of admission, and watches that end.
 fn calls(cp: &ControlPlane, since: Mark) -> Result<Vec<String>> {
@@ -35,6 +39,20 @@ fn apart(calls: Vec<String>) -> (Vec<String>, Vec<String>) {
     calls
         .into_iter()
         .partition(|call| of_others.iter().any(|words| call.starts_with(words)))
+}
+
+/// Waits until the operator has called nothing for a while: a call is recorded a moment after what it did is there.
+async fn wait_rest(cp: &ControlPlane) -> Result<()> {
+    let begun = cp.audit()?.mark()?;
+    let last = Cell::new((0, Instant::now()));
+    eventually("the operator to rest", LIMIT, || async {
+        let (count, since) = (calls(cp, begun)?.len(), Instant::now());
+        if count != last.get().0 {
+            last.set((count, since));
+        }
+        Ok((last.get().1.elapsed() >= REST).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -82,6 +100,7 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     })
     .await?;
 
+    wait_rest(&cp).await?;
     let mark = cp.audit()?.mark()?;
     tenant.approve("reader", json!({})).await?;
     tenant.wait_reason("reader", "Issued").await?;
@@ -112,6 +131,7 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
     );
 
     let first = tenant.partner("reader").await?.token;
+    wait_rest(&cp).await?;
     let mark = cp.audit()?.mark()?;
     let asked = json!({"metadata": {"annotations": {"wayleave.dev/rotateRequestedAt": "now"}}});
     tenant
@@ -138,6 +158,7 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
         Ok((integration.data["status"]["grants"]["active"] == 1).then_some(()))
     })
     .await?;
+    wait_rest(&cp).await?;
     let mark = cp.audit()?.mark()?;
     tokio::time::timeout(Duration::from_secs(65), std::future::pending::<()>())
         .await

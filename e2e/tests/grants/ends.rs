@@ -1,17 +1,20 @@
-//! Every cause of an end: the partner is refused within a second of it, nothing is left, and the grant says why.
+//! Every cause of an end: the partner is refused soon after it, nothing is left, and the grant says why.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, enrolment, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{END, LIMIT, Partner, api, condition, create, enrolment, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{OTHER_ENROLMENT, tenant};
 
 const LONG: Duration = Duration::from_secs(120);
+/// So long before an end its partner begins to ask without a pause, and before that so often.
+const BUSY: SignedDuration = SignedDuration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// After the cause: refused at once, then dead; nothing left; the reason said.
 async fn ended(tenant: &Tenant<'_>, partner: &Partner, cause: Instant, reason: &str) -> Result<Value> {
@@ -54,8 +57,7 @@ async fn a_suspended_grant_ends_and_comes_back_under_another_name() -> Result<()
     let name = |grant: &Value| text(&grant["status"]["identity"]["serviceAccount"]);
     ensure!(name(&before) != name(&after), "a name came back: {}", name(&after));
     ensure!(partner.read().await? == 401, "the old token works again");
-    ensure!(tenant.partner("reader").await?.read().await? == 200);
-    Ok(())
+    tenant.partner("reader").await?.answered().await
 }
 
 #[tokio::test]
@@ -255,9 +257,10 @@ async fn a_withdrawn_enrolment_ends_it_and_can_not_be_withdrawn_by_accident() ->
     Ok(())
 }
 
-/// Waits for an instant; the partner is never refused before it, and refused within a second of it.
+/// Waits for an instant; the partner is never refused before it, and soon after it.
 async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
     let end: Timestamp = end.parse()?;
+    partner.answered().await?;
     loop {
         let (before, code, after) = (Timestamp::now(), partner.read().await?, Timestamp::now());
         if code != 200 {
@@ -267,13 +270,16 @@ async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
                 end.duration_since(after)
             );
             let late = before.duration_since(end);
-            ensure!(late.as_millis() <= 1_000, "refused {late:?} late");
+            ensure!(late.unsigned_abs() <= END, "refused {late:?} late");
             return Ok(());
         }
         ensure!(
             before < end || before.duration_since(end).as_secs() < 5,
             "still answered long after the end"
         );
+        if end.duration_since(after) > BUSY {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
@@ -285,18 +291,17 @@ async fn what_ends_by_date_ends_at_the_instant() -> Result<()> {
         the_end_of_the_agreement_ends_it(),
         an_approval_that_lapses_ends_it_until_it_is_approved_again(),
     )?;
-    Ok(())
+    is_measured(&["end-expiry", "end-agreement", "end-lapse"]).await
 }
 
 async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()> {
     let tenant = tenant("end-expiry").await?;
-    let end = in_seconds(66);
+    let end = in_seconds(90);
     let partner = tenant.live("reader", json!({"expiresAt": end})).await?;
     let grant = tenant.get_grant("reader").await?;
     ensure!(grant["status"]["credential"]["hardExpiry"] == false && grant["status"]["activeUntil"] == end.as_str());
     refused_at(&partner, &end).await?;
     ended(&tenant, &partner, Instant::now(), "Expired").await?;
-    is_measured(&tenant).await?;
     partner.wait_unauthorized().await?;
     tenant.delete("AccessGrant", &tenant.ns, "reader").await?;
     eventually("the grant to be gone", LONG, || async {
@@ -311,14 +316,18 @@ async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()>
     Ok(())
 }
 
-/// How late the access of the tenant's one grant ended at its date is in the log, and among what is measured.
-async fn is_measured(tenant: &Tenant<'_>) -> Result<()> {
+/// How late access ended at its date is in the log, and among what is measured; of one of these tenants at least, since the other
+/// lane may be quicker.
+async fn is_measured(tenants: &[&str]) -> Result<()> {
     let operator = &crate::cluster::cluster().await?.operator;
     let logs = operator.logs()?;
-    let is_it = |line: &&str| line.contains("access closed") && line.contains(&tenant.ns);
+    let is_it = |line: &&str| line.contains("access closed") && tenants.iter().any(|ns| line.contains(ns));
     let closed: Value = serde_json::from_str(logs.lines().find(is_it).context("the log has no word of it")?)?;
     let lag = closed["fields"]["lag_seconds"].as_f64();
-    ensure!(lag.is_some_and(|lag| (0.0..1.0).contains(&lag)), "{closed}");
+    ensure!(
+        lag.is_some_and(|lag| (0.0..END.as_secs_f64()).contains(&lag)),
+        "{closed}"
+    );
     let metrics = operator.metrics().await?;
     let sample = "wayleave_revocation_lag_seconds_count{cause=\"deadline\"} ";
     let count = metrics.lines().find_map(|line| line.strip_prefix(sample));
@@ -328,7 +337,7 @@ async fn is_measured(tenant: &Tenant<'_>) -> Result<()> {
 
 async fn the_end_of_the_agreement_ends_it() -> Result<()> {
     let tenant = Tenant::without_integration(crate::cluster::cluster().await?.cp, "end-agreement").await?;
-    let end = in_seconds(68);
+    let end = in_seconds(90);
     tenant
         .integration("acme", json!({"agreement": {"endsAt": end}}))
         .await?;
@@ -352,11 +361,12 @@ async fn review_is(tenant: &Tenant<'_>, reason: &str) -> Result<String> {
 async fn an_approval_that_lapses_ends_it_until_it_is_approved_again() -> Result<()> {
     let tenant = tenant("end-lapse").await?;
     tenant.grant("reader", json!({})).await?;
-    let end = in_seconds(66);
+    let end = in_seconds(90);
     tenant.approve("reader", json!({"validUntil": end})).await?;
     let live = tenant.wait_reason("reader", "Issued").await?;
     ensure!(live["status"]["nextReviewAt"] == end, "{}", live["status"]);
     let partner = tenant.partner("reader").await?;
+    partner.answered().await?;
     let message = review_is(&tenant, "DueIn1Day").await?;
     ensure!(
         message.contains(&format!("an approval ends at {end}")) && message.contains("approve again"),

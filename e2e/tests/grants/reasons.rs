@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use wayleave_e2e::Tenant;
-use wayleave_e2e::tenant::{condition, create, enrolment, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{LIMIT, condition, create, enrolment, in_seconds, next_second, text};
+use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{GROWING, cluster, tenant};
 
@@ -59,7 +59,7 @@ async fn waiting_for_approval_and_issued() -> Result<()> {
 #[tokio::test]
 async fn scheduled_until_it_starts() -> Result<()> {
     let tenant = tenant("reason-scheduled").await?;
-    let start = in_seconds(6);
+    let start = in_seconds(12);
     tenant.grant("reader", json!({"startsAt": start})).await?;
     tenant.approve("reader", json!({})).await?;
     let scheduled = tenant.wait_reason("reader", "Scheduled").await?;
@@ -107,7 +107,10 @@ async fn not_enrolled_until_it_is() -> Result<()> {
 #[tokio::test]
 async fn without_its_integration_until_there_is_one() -> Result<()> {
     let tenant = Tenant::without_integration(cluster().await?.cp, "reason-no-integration").await?;
-    tenant.grant("reader", json!({})).await?;
+    eventually("carol to have the right to ask", LIMIT, || async {
+        tenant.grant("reader", json!({})).await.map(Some)
+    })
+    .await?;
     let alone = tenant.wait_reason("reader", "IntegrationMissing").await?;
     is_told(&alone, "False", "False", Some("Stalled"), &["PartnerIntegration acme"])?;
     tenant.integration("acme", json!({})).await?;

@@ -707,12 +707,16 @@ async fn an_approval_that_leaves_out_a_namespace_does_not_count() -> Result<()> 
     let said = not_counted(&tenant, &approval, "TargetMissing").await?;
     let words = format!("spec.targetNamespaces does not name {other}, which the grant reaches");
     ensure!(said == words, "{said}");
-    let said = told(&tenant, READER, "AwaitingApproval").await?;
     let name = text(&approval["metadata"]["name"]);
-    ensure!(
-        said.ends_with(&format!("; AccessDecision {name} does not count: {words}")),
-        "{said}"
-    );
+    eventually("the grant to say so", LIMIT, || async {
+        let said = told(&tenant, READER, "AwaitingApproval").await?;
+        ensure!(
+            said.ends_with(&format!("; AccessDecision {name} does not count: {words}")),
+            "{said}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
     let made = tenant.children(&text(&grant["metadata"]["uid"])).await?;
     ensure!(made.is_empty(), "{made:?}");
     tenant
@@ -743,13 +747,17 @@ async fn an_approval_from_before_an_owner_was_there_does_not_count() -> Result<(
         said == format!("it was made before AccessOwner {late} was there"),
         "{said}"
     );
-    let said = told(&tenant, READER, "AwaitingApproval").await?;
-    ensure!(
-        said.contains(&format!(
-            "does not count: it was made before AccessOwner {late} was there"
-        )),
-        "{said}"
-    );
+    eventually("the grant to say so", LIMIT, || async {
+        let said = told(&tenant, READER, "AwaitingApproval").await?;
+        ensure!(
+            said.contains(&format!(
+                "does not count: it was made before AccessOwner {late} was there"
+            )),
+            "{said}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
     tenant.approve(READER, json!({})).await?;
     tenant.wait_reason(READER, "Issued").await?;
     Ok(())

@@ -197,7 +197,7 @@ async fn victim(world: &World, deed: &Deed<'_>) -> Result<Partner> {
             .await?;
     }
     let partner = live(shop, &deed.name, spec).await?;
-    ensure!(partner.read().await? == 200);
+    partner.answered().await?;
     Ok(partner)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use wayleave_e2e::plugin::Plugin;
-use wayleave_e2e::tenant::create;
+use wayleave_e2e::tenant::{create, wait_allowed};
 use wayleave_e2e::{ControlPlane, InstallOptions, Operator, Tenant, install_with};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -41,6 +41,16 @@ pub async fn tenant(ns: &str, more: Value) -> Result<Tenant<'static>> {
     Ok(tenant)
 }
 
+/// What a role of the chart lets somebody do.
+fn right_of(cluster_role: &str) -> [&str; 4] {
+    match cluster_role {
+        "wayleave-approver" => ["approve", "wayleave.dev", "accessgrants", "approval"],
+        "wayleave-requester" => ["create", "wayleave.dev", "accessgrants", ""],
+        "wayleave-policy-admin" => ["create", "wayleave.dev", "accessowners", ""],
+        _ => ["list", "wayleave.dev", "accessgrants", ""],
+    }
+}
+
 /// The plugin of a user who holds a role of the chart for all of the cluster.
 pub async fn plugin(user: &str, cluster_role: &str) -> Result<Plugin<'static>> {
     let cp = cluster().await?;
@@ -51,6 +61,7 @@ pub async fn plugin(user: &str, cluster_role: &str) -> Result<Plugin<'static>> {
     });
     let name = format!("{cluster_role}-{}", user.replace('@', "-"));
     create(&root, "ClusterRoleBinding", "", &name, binding).await?;
+    wait_allowed(&root, user, right_of(cluster_role), "").await?;
     Plugin::of(cp, user, &[]).await
 }
 
@@ -62,5 +73,5 @@ pub async fn bind(tenant: &Tenant<'_>, user: &str, cluster_role: &str) -> Result
     });
     let name = format!("{cluster_role}-{}", user.replace('@', "-"));
     create(&tenant.root, "RoleBinding", &tenant.ns, &name, binding).await?;
-    Ok(())
+    wait_allowed(&tenant.root, user, right_of(cluster_role), &tenant.ns).await
 }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use wayleave_e2e::plugin::has;
-use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{CAROL, DAVE, END, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{bind, plugin, tenant};
@@ -42,7 +42,7 @@ async fn told(tenant: &Tenant<'_>) -> Result<Vec<String>> {
     Ok(leaves.map(|event| text(&event.data["note"])).collect())
 }
 
-/// Reads until the end; the partner is never refused before it, and refused within a second of it.
+/// Reads until the end; the partner is never refused before it, and soon after it.
 async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
     let end: Timestamp = end.parse()?;
     loop {
@@ -50,7 +50,7 @@ async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
         if code != 200 {
             ensure!(after >= end, "refused early with {code}");
             let late = before.duration_since(end);
-            ensure!(late.as_millis() <= 1_000, "refused {late:?} late");
+            ensure!(late < END.try_into()?, "refused {late:?} late");
             return Ok(());
         }
         ensure!(
@@ -63,7 +63,7 @@ async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
 #[tokio::test]
 async fn who_leaves_takes_the_access_along_on_the_day_and_brings_it_back_only_as_somebody_new() -> Result<()> {
     let tenant = tenant("owner-until", json!({})).await?;
-    let leave = in_seconds(68);
+    let leave = in_seconds(80);
     set_until(&tenant, "bob", json!(leave)).await?;
     stays(&tenant, "LeavesWithin1Day").await?;
     let partner = tenant.live("reader", json!({})).await?;
@@ -103,8 +103,7 @@ async fn who_leaves_takes_the_access_along_on_the_day_and_brings_it_back_only_as
     next_second().await;
     tenant.approve("reader", json!({})).await?;
     tenant.wait_reason("reader", "Issued").await?;
-    ensure!(tenant.partner("reader").await?.read().await? == 200);
-    Ok(())
+    tenant.partner("reader").await?.answered().await
 }
 
 #[tokio::test]
@@ -112,8 +111,8 @@ async fn a_leave_is_told_at_each_step_ahead_and_taken_back_with_the_date() -> Re
     let tenant = tenant("owner-ahead", json!({})).await?;
     stays(&tenant, "Current").await?;
     let partner = tenant.live("reader", json!({})).await?;
-    // In three seconds it is 14 days ahead.
-    let leave = in_seconds(14 * DAY + 3);
+    // In some seconds it is 14 days ahead.
+    let leave = in_seconds(14 * DAY + 15);
     set_until(&tenant, "alice", json!(leave)).await?;
     let found = stays(&tenant, "LeavesWithin30Days").await?;
     let alice = tenant.owner_name("alice");
@@ -126,7 +125,7 @@ async fn a_leave_is_told_at_each_step_ahead_and_taken_back_with_the_date() -> Re
     stays(&tenant, "LeavesWithin14Days").await?;
     let step: Timestamp = leave.parse()?;
     let late = Timestamp::now().as_second() - (step.as_second() - 14 * DAY);
-    ensure!((0..=2).contains(&late), "told {late} s after the step");
+    ensure!((0..=8).contains(&late), "told {late} s after the step");
     let notes = eventually("an event for each step", LIMIT, || async {
         let notes = told(&tenant).await?;
         ensure!(notes.len() == 2, "{notes:?}");
@@ -348,8 +347,7 @@ async fn a_handover_by_git_can_be_approved_before_it_is_merged() -> Result<()> {
     })
     .await?;
     ensure!(text(&grant["status"]["summary"]["owners"]).contains(&dora), "{grant}");
-    ensure!(tenant.partner("reader").await?.read().await? == 200);
-    Ok(())
+    tenant.partner("reader").await?.answered().await
 }
 
 /// As the hint of the handover says, word by word, by three people; the partner goes on reading all the while.

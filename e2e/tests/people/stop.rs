@@ -99,7 +99,7 @@ async fn a_partner_is_stopped_wherever_it_is_and_nobody_else() -> Result<()> {
         let reader = grants.iter().find(|it| it["name"] == "reader").context("no reader")?;
         ensure!(it["revoked"] == true && reader["outcome"] == "Ended", "{it}");
         let took = reader["afterMilliseconds"].as_u64().context("no time")?;
-        ensure!(took < 1_000, "ended only after {took} ms");
+        ensure!(took < 5_000, "ended only after {took} ms");
     }
     let waiting = &integration(&told, "stop-one")?["grants"][1];
     ensure!(
@@ -133,8 +133,7 @@ async fn a_partner_is_stopped_wherever_it_is_and_nobody_else() -> Result<()> {
     next_second().await;
     one.0.approve("reader", json!({})).await?;
     one.0.wait_reason("reader", "Issued").await?;
-    ensure!(one.0.partner("reader").await?.read().await? == 200);
-    Ok(())
+    one.0.partner("reader").await?.answered().await
 }
 
 /// What was told of the only grant.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -23,6 +23,8 @@ pub const ATTACKER: &str = "attacker";
 /// How long the operator may take to judge everything.
 const JUDGED: Duration = Duration::from_secs(90);
 const AT_ONCE: usize = 8;
+/// Nothing that the operator puts off is put off so long.
+pub const RESTS: Duration = Duration::from_secs(2);
 /// The kinds that tenants write, by their plurals.
 pub const KINDS: [(&str, &str); 3] = [
     ("PartnerIntegration", "partnerintegrations"),
@@ -313,7 +315,7 @@ impl<'a> Attacker<'a> {
     /// Waits until the operator has said something final of everything that is there, and says no more: while it is at it, a
     /// grant waits for an approval that is weighed before the next kind is listed.
     pub async fn wait_judged(&self) -> Result<BTreeMap<(String, String), Value>> {
-        let last = RefCell::default();
+        let last = RefCell::new((Instant::now(), BTreeMap::new()));
         eventually("everything to be judged", JUDGED, || async {
             let mut all = BTreeMap::new();
             for (kind, _) in KINDS {
@@ -323,8 +325,11 @@ impl<'a> Attacker<'a> {
                     all.insert((kind.to_owned(), name), object);
                 }
             }
-            let before = last.replace(all.clone());
-            ensure!(before == all, "the operator is still at it");
+            let mut last = last.borrow_mut();
+            if last.1 != all {
+                *last = (Instant::now(), all.clone());
+            }
+            ensure!(last.0.elapsed() > RESTS, "the operator is still at it");
             Ok(Some(all))
         })
         .await

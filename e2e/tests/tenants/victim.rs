@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
@@ -10,6 +11,8 @@ use serde_json::{Value, json};
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, condition, text};
 use wayleave_e2e::{AuditEvent, ControlPlane, Tenant, eventually};
+
+use crate::attacker::RESTS;
 
 /// Stands in every text of the victim's that nobody else has any business to read.
 pub const CANARY: &str = "zqcanary";
@@ -166,14 +169,16 @@ impl Victim {
     }
 }
 
-/// Everything of the victim, and of the cluster's own objects, by kind, namespace and name: once two readings say the same.
+/// Everything of the victim, and of the cluster's own objects, by kind, namespace and name: once it stays the same.
 pub async fn everything(root: &Client) -> Result<BTreeMap<String, Value>> {
-    let before = RefCell::new(None);
-    eventually("two readings to be the same", LIMIT, || async {
+    let last = RefCell::new((Instant::now(), BTreeMap::new()));
+    eventually("what is read to stay the same", LIMIT, || async {
         let all = read(root).await?;
-        let same = before.borrow().as_ref() == Some(&all);
-        before.replace(Some(all.clone()));
-        Ok(same.then_some(all))
+        let mut last = last.borrow_mut();
+        if last.1 != all {
+            *last = (Instant::now(), all.clone());
+        }
+        Ok((last.0.elapsed() > RESTS).then_some(all))
     })
     .await
 }

@@ -222,7 +222,7 @@ async fn of_a_static_credential_a_binding_that_is_left_is_a_failed_revocation_by
         reads(&partner).await?;
         drop(broken);
         let revoked = tenant.wait_reason(READER, "Revoked").await?;
-        ensure!(partner.read().await? == 403, "{code}");
+        partner.refused_since(Instant::now()).await?;
         tenant.wait_nothing_left(&uid(&revoked)).await?;
         next_second().await;
         tenant.approve(READER, json!({})).await?;

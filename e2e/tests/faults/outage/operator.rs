@@ -26,7 +26,7 @@ async fn what_came_due_while_it_was_down_is_closed_before_anything_is_issued() -
     approved.grant(READER, json!({})).await?;
     approved.wait_reason(READER, "AwaitingApproval").await?;
     let expired = cluster.tenant("down-expired").await?;
-    let end = in_seconds(64);
+    let end = in_seconds(80);
     let expired_partner = expired.live(READER, json!({"expiresAt": end})).await?;
     let before = kept.get_grant(READER).await?;
     let (revoked_uid, expired_uid) = (
@@ -133,7 +133,13 @@ async fn a_new_process_makes_nothing_anew_and_writes_nothing() -> Result<()> {
             let told = events.iter().any(|event| event.data["reason"] == "Issued");
             let integration = api(&tenant.root, "PartnerIntegration", &tenant.ns).get("acme").await?;
             let counted = integration.data["status"]["grants"]["active"] == 1;
-            Ok((told && counted).then_some(()))
+            let decisions = api(&tenant.root, "AccessDecision", &tenant.ns)
+                .list(&Default::default())
+                .await?;
+            let weighed = decisions
+                .iter()
+                .all(|it| it.data["status"]["conditions"][0]["status"] == "True");
+            Ok((told && counted && weighed).then_some(()))
         })
         .await?;
         let before = tenant.get_grant(READER).await?;
@@ -228,7 +234,7 @@ async fn an_end_does_not_wait_for_another_leader() -> Result<()> {
     .await?;
     let second = Operator::start(&cluster.cp, options()).await?;
     second.wait_ready().await?;
-    let end = in_seconds(66);
+    let end = in_seconds(80);
     let partner = tenant.live(READER, json!({"expiresAt": end})).await?;
     let revoked = cluster.tenant("leader-killed-revoked").await?;
     let revoked_partner = revoked.live(READER, json!({})).await?;
@@ -244,7 +250,7 @@ async fn an_end_does_not_wait_for_another_leader() -> Result<()> {
     ensure!(took <= END, "revoked after {took:?} without a leader");
     while partner.read().await? == 200 {
         let late = Timestamp::now().duration_since(last);
-        ensure!(late.as_millis() <= 1_000, "answered {late:?} after the end");
+        ensure!(late < END.try_into()?, "answered {late:?} after the end");
     }
     ensure!(
         Timestamp::now() >= last,

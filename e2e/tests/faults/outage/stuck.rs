@@ -13,7 +13,7 @@ use kube::client::Body;
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use wayleave_e2e::faults::Call;
-use wayleave_e2e::tenant::{LIMIT, Partner, api, condition, create, text};
+use wayleave_e2e::tenant::{END, LIMIT, Partner, api, condition, create, text};
 use wayleave_e2e::{Fault, Part, Tenant, eventually, is_long, progress};
 
 use super::cluster::{Breakable, OPERATOR, closed_first, elapsed, reads, uid};
@@ -28,7 +28,7 @@ const DENIED: Duration = Duration::from_secs(5);
 /// What the issuing lane does waits for denials, for five seconds at most.
 const ENDED: Duration = Duration::from_secs(8);
 /// Two or three steps of it.
-const ISSUED: Duration = Duration::from_secs(10);
+const ISSUED: Duration = Duration::from_secs(15);
 /// By then the issuing lane is at what hangs, too: it waits for denials no longer.
 const BOTH_LANES: Duration = Duration::from_secs(7);
 /// What failed is tried again within a minute.
@@ -55,7 +55,7 @@ async fn live_many(tenant: &Tenant<'_>, count: usize) -> Result<()> {
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<Value>>()
         .await?;
-    wait_reasons(tenant, "Issued", LIMIT).await?;
+    wait_reasons(tenant, "Issued", LIMIT * 2).await?;
     progress(&format!("{count} grants were issued in {:?}", begun.elapsed()));
     Ok(())
 }
@@ -243,8 +243,12 @@ async fn a_binding_that_hangs_in_one_namespace_keeps_no_other_of_the_grant_alive
         let identity = text(&grant["status"]["identity"]["serviceAccount"]);
         let token = tenant.partner(name).await?.token;
         for namespace in [hangs_in, goes_in] {
-            let code = read_with(&anybody, &token, namespace).await?;
-            ensure!(code == 200, "{name} reads with {code} in {namespace}");
+            eventually("what is delivered to work", END, || async {
+                let code = read_with(&anybody, &token, namespace).await?;
+                ensure!(code == 200, "{name} reads with {code} in {namespace}");
+                Ok(Some(()))
+            })
+            .await?;
         }
         let namespace = hangs_in.to_owned();
         let hangs = cluster.faults.break_calls(Fault::Hangs, move |call| {

@@ -77,7 +77,7 @@ async fn a_live_grant_that_can_not_be_read_ends_and_others_go_on() -> Result<()>
     let definition = loosen(&tenant, "accessgrants", &["spec", "credential", "token", "lifetime"]).await?;
     let lifetime = |value: &str| json!({"spec": {"credential": {"token": {"lifetime": value}}}});
     let cause = spoil(&tenant, "AccessGrant", READER, &lifetime("as long as it takes")).await?;
-    partner.refused_since(cause).await?;
+    partner.refused_within(cause, LIMIT).await?;
     tenant.wait_nothing_left(&uid).await?;
     partner.wait_unauthorized().await?;
     others_go_on(&cluster, &other, &before, "unreadable-fresh").await?;
@@ -105,7 +105,7 @@ async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result
     let definition = loosen(&tenant, "partnerintegrations", &["spec", "review", "interval"]).await?;
     let interval = |value: &str| json!({"spec": {"review": {"interval": value}}});
     let cause = spoil(&tenant, "PartnerIntegration", "acme", &interval("now and then")).await?;
-    partner.refused_since(cause).await?;
+    partner.refused_within(cause, LIMIT).await?;
     let grant = tenant.wait_reason(READER, "IntegrationMissing").await?;
     let said = text(&condition(&grant, "Ready")["message"]);
     ensure!(said.contains("can't be read"), "{said}");
@@ -128,7 +128,7 @@ async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result
         Ok(Some(cause))
     })
     .await?;
-    partner.refused_since(cause).await?;
+    partner.refused_within(cause, LIMIT).await?;
     let grant = tenant.wait_reason(READER, "NotPermitted").await?;
     tenant.wait_nothing_left(&uid(&grant)).await?;
     others_go_on(&cluster, &other, &before, "unreadable-fresh-three").await?;
@@ -163,7 +163,7 @@ async fn an_unreadable_owner_is_a_removed_one_and_an_unreadable_approval_is_none
         Ok(Some(cause))
     })
     .await?;
-    partner.refused_since(cause).await?;
+    partner.refused_within(cause, LIMIT).await?;
     let grant = tenant.wait_reason(READER, "OwnerRemoved").await?;
     let said = text(&condition(&grant, "Ready")["message"]);
     ensure!(said.contains(&bob) && said.contains("can't be read"), "{said}");

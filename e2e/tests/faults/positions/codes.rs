@@ -13,6 +13,7 @@ use wayleave_e2e::faults::Lasting;
 use wayleave_e2e::tenant::LIMIT;
 use wayleave_e2e::{Fault, eventually, is_long};
 
+use super::kills::LAST_MINUTE;
 use super::oracle::{AT_ONCE, Tally, Tried, look_back, wait_end};
 use super::picture::Picture;
 use super::scenario::{Prepared, Scenario};
@@ -64,13 +65,17 @@ const SELECTION: [(Scenario, &str, Fault); 9] = [
     ),
     (Scenario::Approve, "POST rolebindings entry 0", Fault::Refused(503)),
 ];
-/// The life of a grant, part by part.
+/// The life of a grant, part by part, to the ends that the selection looks at.
 const LIFE: [Scenario; 4] = [
     Scenario::Approve,
     Scenario::Rotate,
     Scenario::Revoke,
     Scenario::GrantDeleted,
 ];
+/// The other ends.
+const OTHER_ENDS: [Scenario; 3] = [Scenario::Expire, Scenario::OwnerRemoved, Scenario::NamespaceDeleted];
+/// Preparing a tenant takes no longer, beside others: an end that comes by itself comes after all of them.
+const PREPARING: Duration = Duration::from_secs(1);
 /// A passing fault is met so many times.
 const PASSING: usize = 2;
 /// The first attempts follow soon, for what passes: what lasts is counted after them.
@@ -113,12 +118,15 @@ struct Sample<'a> {
 
 async fn sample<'a>(stand: &Stand, scenario: Scenario) -> Result<Sample<'a>> {
     let name = format!("codes-{}", scenario.as_str());
-    let prepared = scenario.prepare(stand, Shape::Plain, &name, 0).await?;
+    let prepared = scenario.prepare(stand, Shape::Plain, &name, LAST_MINUTE + 4).await?;
     let tenant = &prepared.tenant;
     stand.quiet(&tenant.ns, 0).await?;
     let since = stand.faults.count();
     scenario.cause(&prepared).await?;
-    scenario.happened(tenant).await?;
+    eventually("it to happen", scenario.limit(), || async {
+        scenario.happened(tenant).await.map(Some)
+    })
+    .await?;
     stand.quiet(&tenant.ns, since).await?;
     let calls = stand.faults.calls_of(&tenant.ns, since);
     let labels = calls.iter().map(|(_, call)| call.label()).collect();
@@ -157,10 +165,17 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
     let mut tally = Tally::default();
     let count = pairs.len();
     let times = if lasts { usize::MAX } else { PASSING };
+    // An end that comes by itself comes when all the others are brought about.
+    let comes = PREPARING * u32::try_from(count)? + Duration::from_secs(LAST_MINUTE.unsigned_abs()) + LIMIT;
+    let is_awaited = pairs.iter().any(|pair| pair.scenario == Scenario::Expire);
     let trials: Vec<Trial<'_>> = futures::stream::iter(pairs.into_iter().enumerate())
         .map(|(number, pair)| async move {
             let name = format!("codes-{}-{number}x", pair.scenario.as_str());
-            let prepared = pair.scenario.prepare(stand, Shape::Plain, &name, 0).await;
+            let left = comes.saturating_sub(begun.elapsed()).as_secs();
+            let prepared = pair
+                .scenario
+                .prepare(stand, Shape::Plain, &name, i64::try_from(left)?)
+                .await;
             let prepared = prepared.with_context(|| format!("preparing {name}"))?;
             stand.quiet(&prepared.tenant.ns, 0).await?;
             anyhow::Ok(break_pair(stand, pair, prepared, times))
@@ -169,6 +184,12 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
         .try_collect()
         .await?;
     wayleave_e2e::progress(&format!("{count} pairs are prepared after {:?}", begun.elapsed()));
+    if is_awaited {
+        eventually("the ends that come by themselves", comes + LIMIT, || async {
+            Ok((begun.elapsed() >= comes).then_some(()))
+        })
+        .await?;
+    }
     for trial in &trials {
         trial.pair.scenario.cause(&trial.prepared).await?;
     }
@@ -246,8 +267,8 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
         }
     }
     wayleave_e2e::progress(&format!("all ends are there {:?} after the faults", mended.elapsed()));
-    for scenario in LIFE {
-        let Some(end) = end_of(scenario).cloned() else { continue };
+    for Sample { scenario, end, .. } in &samples {
+        let scenario = *scenario;
         let (these, others): (Vec<_>, Vec<_>) = tried.into_iter().partition(|(pair, ..)| pair.scenario == scenario);
         tried = others;
         let these: Vec<Tried<'_>> = these
@@ -257,7 +278,7 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
                 prepared,
             })
             .collect();
-        look_back(stand, scenario, &these, &end, &mut tally).await?;
+        look_back(stand, scenario, &these, end, &mut tally).await?;
     }
     wayleave_e2e::progress(&format!("{count} pairs of call and answer took {:?}", begun.elapsed()));
     Ok(tally)
@@ -266,7 +287,8 @@ async fn try_pairs(stand: &Stand, samples: Vec<Sample<'_>>, pairs: Vec<Pair>, la
 #[tokio::test]
 async fn whatever_is_answered_the_end_is_the_same_and_nothing_runs_hot() -> Result<()> {
     let stand = &Stand::start().await?;
-    let samples = LIFE.map(|scenario| async move {
+    let others = OTHER_ENDS.into_iter().filter(|_| is_long());
+    let samples = LIFE.into_iter().chain(others).map(|scenario| async move {
         let sample = sample(stand, scenario).await;
         sample.with_context(|| format!("{} without a fault", scenario.as_str()))
     });

@@ -27,7 +27,7 @@ const TRIES: usize = 6;
 /// An end that comes by itself comes so long after the one before, in seconds.
 const APART: i64 = 3;
 /// Nothing is issued in the last minute of a grant; in seconds.
-const LAST_MINUTE: i64 = 64;
+pub const LAST_MINUTE: i64 = 64;
 
 /// What runs without a fault show.
 struct Sample<'a> {
