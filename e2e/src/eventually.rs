@@ -1,9 +1,10 @@
 //! Awaiting a condition of a living system: the only place of the harness where time passes on purpose.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -36,5 +37,61 @@ where
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Polls until the probe has given the same value for longer than `rest`; fails as [`eventually`] does. An error of the probe means
+/// "not yet".
+pub async fn settled<T, F, Fut>(what: &str, timeout: Duration, rest: Duration, mut probe: F) -> Result<T>
+where
+    T: PartialEq,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let last: RefCell<Option<(Instant, T)>> = RefCell::default();
+    eventually(what, timeout, || {
+        let probed = probe();
+        let last = &last;
+        async move {
+            let value = probed.await?;
+            let mut last = last.borrow_mut();
+            match last.as_ref() {
+                Some((since, before)) if *before == value => Ok((since.elapsed() > rest).then_some(value)),
+                _ => {
+                    *last = Some((Instant::now(), value));
+                    bail!("it still changes")
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const REST: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn what_still_changes_has_not_settled() -> Result<()> {
+        let (looks, begun) = (Cell::new(0), Instant::now());
+        let value = settled("it", LONG, REST, || async {
+            looks.set(looks.get() + 1);
+            Ok(looks.get().min(3))
+        })
+        .await?;
+        assert_eq!(value, 3);
+        assert!(looks.get() > 3 && begun.elapsed() > REST);
+        let never = settled("it", REST * 3, REST, || async {
+            looks.set(looks.get() + 1);
+            Ok(looks.get())
+        });
+        let said = never.await.expect_err("it never stays").to_string();
+        assert!(said.contains("it still changes"), "{said}");
+        Ok(())
     }
 }

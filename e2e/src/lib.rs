@@ -49,7 +49,7 @@ pub mod workdir;
 
 pub use audit::{AuditEvent, AuditEvents, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Part};
-pub use eventually::eventually;
+pub use eventually::{eventually, settled};
 pub use faults::{Fault, Faults, Moment};
 pub use install::{InstallOptions, install, install_with};
 

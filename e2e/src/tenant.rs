@@ -27,6 +27,10 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 /// tests on few processors it may be more, and is still sooner than anything that looks now and then.
 pub const END: Duration = Duration::from_secs(3);
 
+/// So long before an end its partner begins to ask without a pause, and before that so often.
+const BUSY: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Where a grant says up to when no approval counts.
 const CEASED: [&str; 6] = [
     "accountReplacedAt",
@@ -329,6 +333,20 @@ impl<'a> Tenant<'a> {
         .await
     }
 
+    /// Every decision of its namespace.
+    pub async fn decisions(&self) -> Result<Vec<Value>> {
+        let all = api(&self.root, "AccessDecision", &self.ns)
+            .list(&ListParams::default())
+            .await?;
+        all.iter().map(|it| Ok(serde_json::to_value(it)?)).collect()
+    }
+
+    /// Whether every decision of its namespace is told that it counts.
+    pub async fn all_decisions_count(&self) -> Result<bool> {
+        let all = self.decisions().await?;
+        Ok(all.iter().all(|it| condition(it, "Counted")["status"] == "True"))
+    }
+
     /// Dave decides.
     pub async fn decide(&self, kind: &str, name: &str, decision: &str, more: Value) -> Result<Value> {
         self.decide_as(&self.dave, kind, name, decision, more).await
@@ -516,6 +534,30 @@ impl Partner {
             }
             ensure!(code == 200, "answered with {code}");
             ensure!(took <= limit, "still answered after {took:?}");
+        }
+    }
+
+    /// Reads until an instant: the partner is never refused before it, and is soon after it.
+    pub async fn refused_at(&self, end: &str) -> Result<()> {
+        let end: jiff::Timestamp = end.parse()?;
+        self.answered().await?;
+        loop {
+            let (before, code, after) = (jiff::Timestamp::now(), self.read().await?, jiff::Timestamp::now());
+            let late = before.duration_since(end);
+            if code != 200 {
+                ensure!(
+                    after >= end,
+                    "refused {:?} early with {code}",
+                    end.duration_since(after)
+                );
+                ensure!(late <= END.try_into()?, "refused {late:?} late");
+                return Ok(());
+            }
+            ensure!(late.as_secs() < 5, "still answered long after the end");
+            // Reading without a pause for minutes would take the processor from other tests.
+            if end.duration_since(after) > BUSY {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 

@@ -599,10 +599,8 @@ async fn issued_with(tenant: &Tenant<'_>, digest: &str) -> Result<Value> {
 /// The operator has read every decision: decisions and what they are about come to it by watches of their own.
 async fn every_decision_is_told(tenant: &Tenant<'_>) -> Result<()> {
     eventually("every decision to be told", LIMIT, || async {
-        let all = wayleave_e2e::tenant::api(&tenant.root, "AccessDecision", &tenant.ns)
-            .list(&Default::default())
-            .await?;
-        let told = all.iter().all(|it| it.data["status"]["conditions"].is_array());
+        let all = tenant.decisions().await?;
+        let told = all.iter().all(|it| it["status"]["conditions"].is_array());
         Ok(told.then_some(()))
     })
     .await

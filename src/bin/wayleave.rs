@@ -20,8 +20,8 @@ use wayleave::server::{self, Shown};
 use wayleave::telemetry::{Log, LogFormat, log_level};
 use wayleave::uninstall::{self, Uninstall};
 
-/// Every object that is seen is many small pieces of memory: the C library's own allocator takes a sixth of all processor time, and
-/// that of musl, in the image, far more.
+/// Every object that is seen is many small pieces of memory: the C library's own allocator took a fifth of the operator's processor
+/// time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

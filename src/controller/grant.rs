@@ -85,17 +85,13 @@ fn is_denial_of_its_own(context: &Context, grant: &ObjectRef<Guarded<AccessGrant
     if cache.denials.put_off_until().is_none() {
         return false;
     }
-    let uid = cache.grants.get(grant).and_then(|it| it.uid()).unwrap_or_default();
-    let bindings = cache.index.bindings_of(&uid);
-    if bindings.is_empty() {
-        return false;
-    }
     let Some(newest) = cache.grants_written.newest(&cache.grants, grant) else {
         return false;
     };
     // Where thousands end at once, a look at the world for each would hold the closing lane up.
+    let bindings = cache.index.bindings_of(&newest.uid().unwrap_or_default());
     let is_left = |(_, last_no): &(Child, Option<Instant>)| why_close(cache, &newest, *last_no).is_none();
-    if !bindings.iter().all(is_left) {
+    if bindings.is_empty() || !bindings.iter().all(is_left) {
         return false;
     }
     let is_binding = |child: &Child| child.kind == ChildKind::RoleBinding;

@@ -65,12 +65,7 @@ impl World {
         let policies = cache.policies.state();
         let namespaces: BTreeMap<_, _> = reached.iter().filter_map(|name| namespace(cache, name)).collect();
         let unreadable_policy = cache.unreadable_policy(&policies, namespaces.values().map(|it| &it.labels));
-        // Counting them takes a look at each, for each of them.
-        let earlier_siblings = if limits_siblings(&policies) {
-            earlier_siblings(cache, &grant)
-        } else {
-            0
-        };
+        let earlier_siblings = earlier_siblings(cache, &policies, &grant);
         let mut world = Self {
             integration: cache.integration_of(&grant),
             owners: cache.owners.state(),
@@ -283,7 +278,11 @@ pub(crate) fn limits_siblings(policies: &[Arc<Guarded<AccessPolicy>>]) -> bool {
     readable.any(|policy| policy.spec.limits.active_grants_per_integration.is_some())
 }
 
-fn earlier_siblings(cache: &Cache, grant: &AccessGrant) -> usize {
+/// Counted only where a policy asks: it takes a look at each, for each of them.
+fn earlier_siblings(cache: &Cache, policies: &[Arc<Guarded<AccessPolicy>>], grant: &AccessGrant) -> usize {
+    if !limits_siblings(policies) {
+        return 0;
+    }
     let siblings = cache.grants_of(&mapping::integration_of(grant));
     let siblings = siblings.iter().filter_map(|it| it.0.as_ref().ok());
     verdict::earlier_siblings(grant, siblings)

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::report::{Report, Row, Target, number_of, target_of};
 
-const WIDTH: f64 = 960.0;
-const LABELS: f64 = 470.0;
+const WIDTH: f64 = 990.0;
+const LABELS: f64 = 500.0;
 const BAR: f64 = 300.0;
 const LINE: f64 = 26.0;
 const TOP: f64 = 64.0;
@@ -47,7 +47,8 @@ pub fn draw(report: &Report, title: &str) -> String {
                 "#cf222e"
             },
         );
-        let what = format!("{} ({} grants)", row.what, row.grants);
+        let grants = if row.grants == 1 { "grant" } else { "grants" };
+        let what = format!("{} ({} {grants})", row.what, row.grants);
         let said = match row.ratio {
             Some(ratio) if !matches!(target, Target::AtMost(_)) => format!("{ratio:.2}, {}", target_of(*target)),
             _ => format!("{} {}, {}", number_of(row.ours), row.unit, target_of(*target)),

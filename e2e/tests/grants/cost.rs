@@ -1,15 +1,14 @@
 //! What a grant costs in calls, counted from the audit log, and that no token is anywhere but in its Secret.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kube::api::ListParams;
 use serde_json::json;
 use wayleave_e2e::operator::{NAMESPACE, SERVICE_ACCOUNT};
 use wayleave_e2e::tenant::{LIMIT, api, text};
-use wayleave_e2e::{AuditEvent, ControlPlane, Mark, Operator, Tenant, eventually, install};
+use wayleave_e2e::{AuditEvent, ControlPlane, Mark, Operator, Tenant, eventually, install, settled};
 
 /// An integration counts its grants once a second at the most.
 const REST: Duration = Duration::from_secs(2);
@@ -44,15 +43,9 @@ fn apart(calls: Vec<String>) -> (Vec<String>, Vec<String>) {
 /// Waits until the operator has called nothing for a while: a call is recorded a moment after what it did is there.
 async fn wait_rest(cp: &ControlPlane) -> Result<()> {
     let begun = cp.audit()?.mark()?;
-    let last = Cell::new((0, Instant::now()));
-    eventually("the operator to rest", LIMIT, || async {
-        let (count, since) = (calls(cp, begun)?.len(), Instant::now());
-        if count != last.get().0 {
-            last.set((count, since));
-        }
-        Ok((last.get().1.elapsed() >= REST).then_some(()))
-    })
-    .await
+    settled("the operator to rest", LIMIT, REST, || async { calls(cp, begun) })
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
@@ -200,13 +193,7 @@ async fn a_life_costs_what_it_may_and_shows_no_token() -> Result<()> {
 /// The approval knows that it counts.
 async fn wait_told(tenant: &Tenant<'_>) -> Result<()> {
     eventually("the approval to be told that it counts", LIMIT, || async {
-        let all = api(&tenant.root, "AccessDecision", &tenant.ns)
-            .list(&ListParams::default())
-            .await?;
-        let told = all
-            .iter()
-            .all(|it| it.data["status"]["conditions"][0]["status"] == "True");
-        Ok(told.then_some(()))
+        Ok(tenant.all_decisions_count().await?.then_some(()))
     })
     .await
 }

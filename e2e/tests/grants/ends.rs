@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use wayleave_e2e::tenant::{END, LIMIT, Partner, api, condition, create, enrolment, in_seconds, next_second, text};
@@ -12,9 +11,6 @@ use wayleave_e2e::{Tenant, eventually};
 use crate::cluster::{OTHER_ENROLMENT, tenant};
 
 const LONG: Duration = Duration::from_secs(120);
-/// So long before an end its partner begins to ask without a pause, and before that so often.
-const BUSY: SignedDuration = SignedDuration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// After the cause: refused at once, then dead; nothing left; the reason said.
 async fn ended(tenant: &Tenant<'_>, partner: &Partner, cause: Instant, reason: &str) -> Result<Value> {
@@ -257,32 +253,6 @@ async fn a_withdrawn_enrolment_ends_it_and_can_not_be_withdrawn_by_accident() ->
     Ok(())
 }
 
-/// Waits for an instant; the partner is never refused before it, and soon after it.
-async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
-    let end: Timestamp = end.parse()?;
-    partner.answered().await?;
-    loop {
-        let (before, code, after) = (Timestamp::now(), partner.read().await?, Timestamp::now());
-        if code != 200 {
-            ensure!(
-                after >= end,
-                "refused {:?} early with {code}",
-                end.duration_since(after)
-            );
-            let late = before.duration_since(end);
-            ensure!(late.unsigned_abs() <= END, "refused {late:?} late");
-            return Ok(());
-        }
-        ensure!(
-            before < end || before.duration_since(end).as_secs() < 5,
-            "still answered long after the end"
-        );
-        if end.duration_since(after) > BUSY {
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-}
-
 /// The three run side by side: each is a minute of waiting.
 #[tokio::test]
 async fn what_ends_by_date_ends_at_the_instant() -> Result<()> {
@@ -300,7 +270,7 @@ async fn an_expired_grant_gives_nothing_when_it_is_applied_again() -> Result<()>
     let partner = tenant.live("reader", json!({"expiresAt": end})).await?;
     let grant = tenant.get_grant("reader").await?;
     ensure!(grant["status"]["credential"]["hardExpiry"] == false && grant["status"]["activeUntil"] == end.as_str());
-    refused_at(&partner, &end).await?;
+    partner.refused_at(&end).await?;
     ended(&tenant, &partner, Instant::now(), "Expired").await?;
     partner.wait_unauthorized().await?;
     tenant.delete("AccessGrant", &tenant.ns, "reader").await?;
@@ -342,7 +312,7 @@ async fn the_end_of_the_agreement_ends_it() -> Result<()> {
         .integration("acme", json!({"agreement": {"endsAt": end}}))
         .await?;
     let partner = tenant.live("reader", json!({})).await?;
-    refused_at(&partner, &end).await?;
+    partner.refused_at(&end).await?;
     ended(&tenant, &partner, Instant::now(), "AgreementEnded").await?;
     Ok(())
 }
@@ -372,7 +342,7 @@ async fn an_approval_that_lapses_ends_it_until_it_is_approved_again() -> Result<
         message.contains(&format!("an approval ends at {end}")) && message.contains("approve again"),
         "{message}"
     );
-    refused_at(&partner, &end).await?;
+    partner.refused_at(&end).await?;
     ended(&tenant, &partner, Instant::now(), "ApprovalEnded").await?;
     let message = review_is(&tenant, "Lapsed").await?;
     ensure!(

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use wayleave_e2e::plugin::has;
-use wayleave_e2e::tenant::{CAROL, DAVE, END, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
+use wayleave_e2e::tenant::{CAROL, DAVE, LIMIT, Partner, api, condition, create, in_seconds, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use crate::cluster::{bind, plugin, tenant};
@@ -42,24 +42,6 @@ async fn told(tenant: &Tenant<'_>) -> Result<Vec<String>> {
     Ok(leaves.map(|event| text(&event.data["note"])).collect())
 }
 
-/// Reads until the end; the partner is never refused before it, and soon after it.
-async fn refused_at(partner: &Partner, end: &str) -> Result<()> {
-    let end: Timestamp = end.parse()?;
-    loop {
-        let (before, code, after) = (Timestamp::now(), partner.read().await?, Timestamp::now());
-        if code != 200 {
-            ensure!(after >= end, "refused early with {code}");
-            let late = before.duration_since(end);
-            ensure!(late < END.try_into()?, "refused {late:?} late");
-            return Ok(());
-        }
-        ensure!(
-            before.duration_since(end).as_secs() < 5,
-            "still answered long after the end"
-        );
-    }
-}
-
 #[tokio::test]
 async fn who_leaves_takes_the_access_along_on_the_day_and_brings_it_back_only_as_somebody_new() -> Result<()> {
     let tenant = tenant("owner-until", json!({})).await?;
@@ -72,7 +54,7 @@ async fn who_leaves_takes_the_access_along_on_the_day_and_brings_it_back_only_as
         grant["status"]["activeUntil"] == leave.as_str() && grant["status"]["endsBecause"] == "OwnerRemoved",
         "{grant}"
     );
-    refused_at(&partner, &leave).await?;
+    partner.refused_at(&leave).await?;
     let grant = tenant.wait_reason("reader", "OwnerRemoved").await?;
     let bob = tenant.owner_name("bob");
     has(

@@ -1,8 +1,7 @@
 //! The attacker: a tenant with the ordinary roles in a namespace of its own, and all that it writes.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -10,7 +9,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use serde_json::{Value, json};
 use wayleave_e2e::tenant::{LIMIT, api, binding, condition, create, in_seconds, merge, text};
-use wayleave_e2e::{ControlPlane, Tenant, eventually};
+use wayleave_e2e::{ControlPlane, Tenant, eventually, settled};
 
 use crate::hostile::{Hostile, known_keys};
 use crate::places::{self, Place};
@@ -315,8 +314,7 @@ impl<'a> Attacker<'a> {
     /// Waits until the operator has said something final of everything that is there, and says no more: while it is at it, a
     /// grant waits for an approval that is weighed before the next kind is listed.
     pub async fn wait_judged(&self) -> Result<BTreeMap<(String, String), Value>> {
-        let last = RefCell::new((Instant::now(), BTreeMap::new()));
-        eventually("everything to be judged", JUDGED, || async {
+        settled("everything to be judged", JUDGED, RESTS, || async {
             let mut all = BTreeMap::new();
             for (kind, _) in KINDS {
                 for object in list(&self.tenant.root, kind, ATTACKER).await? {
@@ -325,12 +323,7 @@ impl<'a> Attacker<'a> {
                     all.insert((kind.to_owned(), name), object);
                 }
             }
-            let mut last = last.borrow_mut();
-            if last.1 != all {
-                *last = (Instant::now(), all.clone());
-            }
-            ensure!(last.0.elapsed() > RESTS, "the operator is still at it");
-            Ok(Some(all))
+            Ok(all)
         })
         .await
     }

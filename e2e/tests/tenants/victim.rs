@@ -1,8 +1,6 @@
 //! The victim: a tenant with live grants, and everything of it, to be compared before and after.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
@@ -10,7 +8,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use wayleave_e2e::operator::IDENTITY_NAMESPACE;
 use wayleave_e2e::tenant::{LIMIT, api, condition, text};
-use wayleave_e2e::{AuditEvent, ControlPlane, Tenant, eventually};
+use wayleave_e2e::{AuditEvent, ControlPlane, Tenant, eventually, settled};
 
 use crate::attacker::RESTS;
 
@@ -171,16 +169,7 @@ impl Victim {
 
 /// Everything of the victim, and of the cluster's own objects, by kind, namespace and name: once it stays the same.
 pub async fn everything(root: &Client) -> Result<BTreeMap<String, Value>> {
-    let last = RefCell::new((Instant::now(), BTreeMap::new()));
-    eventually("what is read to stay the same", LIMIT, || async {
-        let all = read(root).await?;
-        let mut last = last.borrow_mut();
-        if last.1 != all {
-            *last = (Instant::now(), all.clone());
-        }
-        Ok((last.0.elapsed() > RESTS).then_some(all))
-    })
-    .await
+    settled("what is read to stay the same", LIMIT, RESTS, || read(root)).await
 }
 
 async fn read(root: &Client) -> Result<BTreeMap<String, Value>> {

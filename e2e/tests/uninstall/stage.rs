@@ -17,7 +17,7 @@ use wayleave_e2e::{ControlPlane, InstallOptions, Operator, OperatorOptions, Outp
 pub const READER: &str = "reader";
 /// Our finalizer.
 const FINALIZER: &str = "wayleave.dev/close-access";
-/// A replica that is killed keeps its lease for so long: the shortest that may be set.
+/// A replica that is killed keeps its lease for so long. It is renewed a third of it before its end, by whole seconds: two of them.
 const LEASE: &str = "--lease-duration=6";
 /// On everything that is none of ours.
 const FOREIGN: &str = "e2e.example/foreign";

@@ -18,7 +18,7 @@ use wayleave_e2e::{
 
 /// How the API server knows the operator.
 pub const OPERATOR: &str = "system:serviceaccount:wayleave-system:wayleave";
-/// A replica that is killed keeps its lease for so long: the shortest that may be set.
+/// A replica that is killed keeps its lease for so long. It is renewed a third of it before its end, by whole seconds: two of them.
 const LEASE: [&str; 2] = ["--lease-duration", "6"];
 
 /// A control plane with the chart and a running operator.

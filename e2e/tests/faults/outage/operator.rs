@@ -133,12 +133,7 @@ async fn a_new_process_makes_nothing_anew_and_writes_nothing() -> Result<()> {
             let told = events.iter().any(|event| event.data["reason"] == "Issued");
             let integration = api(&tenant.root, "PartnerIntegration", &tenant.ns).get("acme").await?;
             let counted = integration.data["status"]["grants"]["active"] == 1;
-            let decisions = api(&tenant.root, "AccessDecision", &tenant.ns)
-                .list(&Default::default())
-                .await?;
-            let weighed = decisions
-                .iter()
-                .all(|it| it.data["status"]["conditions"][0]["status"] == "True");
+            let weighed = tenant.all_decisions_count().await?;
             Ok((told && counted && weighed).then_some(()))
         })
         .await?;

@@ -1,14 +1,17 @@
 //! Objects that the API server lets through and the operator can't read: they count as absent, and others go on.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::time::Instant;
-use wayleave_e2e::tenant::{LIMIT, api, condition, next_second, text};
+use wayleave_e2e::tenant::{END, LIMIT, api, condition, next_second, text};
 use wayleave_e2e::{Tenant, eventually};
 
 use super::cluster::{Turn, made, of_server, reads, uid};
 
 const READER: &str = "reader";
+/// A kind that changes loses its watches, and the next one waits for no longer than this.
+const SEEN: Duration = Duration::from_secs(3);
 
 /// Takes what the schema says of one field away; gives the definition as it was.
 async fn loosen(tenant: &Tenant<'_>, plural: &str, field: &[&str]) -> Result<Value> {
@@ -77,7 +80,7 @@ async fn a_live_grant_that_can_not_be_read_ends_and_others_go_on() -> Result<()>
     let definition = loosen(&tenant, "accessgrants", &["spec", "credential", "token", "lifetime"]).await?;
     let lifetime = |value: &str| json!({"spec": {"credential": {"token": {"lifetime": value}}}});
     let cause = spoil(&tenant, "AccessGrant", READER, &lifetime("as long as it takes")).await?;
-    partner.refused_within(cause, LIMIT).await?;
+    partner.refused_within(cause, SEEN + END).await?;
     tenant.wait_nothing_left(&uid).await?;
     partner.wait_unauthorized().await?;
     others_go_on(&cluster, &other, &before, "unreadable-fresh").await?;
@@ -105,7 +108,7 @@ async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result
     let definition = loosen(&tenant, "partnerintegrations", &["spec", "review", "interval"]).await?;
     let interval = |value: &str| json!({"spec": {"review": {"interval": value}}});
     let cause = spoil(&tenant, "PartnerIntegration", "acme", &interval("now and then")).await?;
-    partner.refused_within(cause, LIMIT).await?;
+    partner.refused_within(cause, SEEN + END).await?;
     let grant = tenant.wait_reason(READER, "IntegrationMissing").await?;
     let said = text(&condition(&grant, "Ready")["message"]);
     ensure!(said.contains("can't be read"), "{said}");
@@ -128,7 +131,7 @@ async fn an_unreadable_integration_and_policy_end_what_rests_on_them() -> Result
         Ok(Some(cause))
     })
     .await?;
-    partner.refused_within(cause, LIMIT).await?;
+    partner.refused_within(cause, SEEN + END).await?;
     let grant = tenant.wait_reason(READER, "NotPermitted").await?;
     tenant.wait_nothing_left(&uid(&grant)).await?;
     others_go_on(&cluster, &other, &before, "unreadable-fresh-three").await?;
@@ -163,7 +166,7 @@ async fn an_unreadable_owner_is_a_removed_one_and_an_unreadable_approval_is_none
         Ok(Some(cause))
     })
     .await?;
-    partner.refused_within(cause, LIMIT).await?;
+    partner.refused_within(cause, SEEN + END).await?;
     let grant = tenant.wait_reason(READER, "OwnerRemoved").await?;
     let said = text(&condition(&grant, "Ready")["message"]);
     ensure!(said.contains(&bob) && said.contains("can't be read"), "{said}");

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use wayleave_e2e::operator::NAMESPACE;
-use wayleave_e2e::tenant::{END, LIMIT, api, create, in_seconds, merge, text};
+use wayleave_e2e::tenant::{END, LIMIT, api, create, in_seconds, merge};
 use wayleave_e2e::{Tenant, eventually};
 
 use super::bystanders::{self, Bystander};
@@ -250,13 +250,7 @@ async fn wait_told(tenant: &Tenant<'_>) -> Result<()> {
             integration.data["status"]["grants"]["active"] == 1,
             "the integration does not count it"
         );
-        let decisions = api(&tenant.root, "AccessDecision", &tenant.ns)
-            .list(&Default::default())
-            .await?;
-        let told = decisions
-            .iter()
-            .all(|it| text(&it.data["status"]["conditions"][0]["status"]) == "True");
-        Ok(told.then_some(()))
+        Ok(tenant.all_decisions_count().await?.then_some(()))
     })
     .await
 }
