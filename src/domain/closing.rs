@@ -263,6 +263,11 @@ mod tests {
             status.ends_because = Some(Reason::ApprovalEnded.as_str().to_owned());
         };
         assert_eq!(ask(own, "2027-01-10T00:00:00Z"), Some(Reason::ApprovalEnded));
+        let review = |grant: &mut AccessGrant, _: &mut PartnerIntegration, _: &mut bool, _: &mut HashSet<String>| {
+            let status = grant.status.as_mut().unwrap();
+            status.ends_because = Some(Reason::ReviewLapsed.as_str().to_owned());
+        };
+        assert_eq!(ask(review, "2027-01-10T00:00:00Z"), Some(Reason::ReviewLapsed));
         assert_eq!(ask(own, NOW), None);
     }
 
@@ -352,21 +357,25 @@ mod tests {
     #[test]
     fn a_no_ends_what_was_made_without_knowing_of_it() {
         let (grant, integration) = (grant(), integration());
-        let no = decision("no", "Revoke", "dave", "sha256:0", MADE);
-        let known = Known {
-            grant: &grant,
-            integration: Some(&integration),
-            decisions: &[&no],
-            owners: &Owners::new(),
-            deleted_owners: &HashSet::new(),
-            uninstalling: false,
-        };
-        assert_eq!(must_close(&known, None, at(NOW)), Some(Reason::Revoked));
-        assert_eq!(
-            must_close(&known, Some(at(MADE).plus(-1)), at(NOW)),
-            Some(Reason::Revoked)
-        );
-        assert_eq!(must_close(&known, Some(at(MADE)), at(NOW)), None);
+        for (word, reason) in [("Deny", Reason::Denied), ("Revoke", Reason::Revoked)] {
+            let no = decision("no", word, "dave", "sha256:0", MADE);
+            let known = Known {
+                grant: &grant,
+                integration: Some(&integration),
+                decisions: &[&no],
+                owners: &Owners::new(),
+                deleted_owners: &HashSet::new(),
+                uninstalling: false,
+            };
+            assert_eq!(must_close(&known, None, at(NOW)), Some(reason));
+            assert_eq!(must_close(&known, Some(at(MADE).plus(-1)), at(NOW)), Some(reason));
+            assert_eq!(must_close(&known, Some(at(MADE)), at(NOW)), None);
+        }
+    }
+
+    #[test]
+    fn metrics_know_a_date_from_a_change() {
+        assert_eq!(Cause::ALL.map(Cause::as_str), ["deadline", "change"]);
     }
 
     #[test]

@@ -308,6 +308,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn more_people_than_are_kept_are_never_found() {
+        let kept = u8::try_from(MOST_COUNTED).unwrap();
+        let said = |people: u8| -> Vec<(u8, u8, u8)> { (0..people).map(|who| (who, 0, 3)).collect() };
+        let ask = |count: u8, people: u8| met(&[lines(&[(i32::from(count), 0)])], &said(people));
+        assert_eq!(ask(kept, kept), hour(3));
+        assert_eq!(ask(kept, kept - 1), None);
+        assert_eq!(ask(kept + 1, kept), None);
+        assert_eq!(ask(u8::MAX, kept), None);
+    }
+
     /// Whether each place can be given to somebody else, by trying every way.
     fn is_met_slowly(places: &[&ApprovalRequirement], people: &BTreeMap<u8, Vec<CountedApproval>>) -> bool {
         let Some((first, rest)) = places.split_first() else {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Confirmation, Covered, Question, Standing, consider};
+use super::{Confirmation, Covered, Question, Standing, consider, unweighed};
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Instant, PartnerIntegration,
-    ReplacedDigest,
+    AccessDecision, AccessGrant, AccessGrantStatus, AccessOwner, ApprovalRequirement, Decision, Instant,
+    PartnerIntegration, ReplacedDigest, SubjectKind,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::fixtures::{at, decision, grant, integration, owner};
@@ -679,4 +679,35 @@ fn a_request_that_nobody_checked_can_not_be_approved() {
     case.previous.approvals = case.ask().counted;
     case.previous.digest_since = Some(at(early));
     assert!(case.counts());
+}
+
+#[test]
+fn without_its_integration_each_decision_on_the_grant_is_told_that_it_was_not_weighed() {
+    let made = |name: &str, change: fn(&mut AccessDecision)| {
+        let mut decision = approve(name, "dave@corp.example", "2026-12-01T00:00:00Z");
+        change(&mut decision);
+        decision
+    };
+    let all = [
+        made("own", |_| {}),
+        made("no", |it| it.spec.decision = Decision::Deny),
+        made("of-another-grant", |it| it.spec.subject.name = "another".into()),
+        made("elsewhere", |it| it.metadata.namespace = Some("ledger".to_owned())),
+        made("of-an-integration", |it| {
+            it.spec.subject.kind = SubjectKind::PartnerIntegration
+        }),
+    ];
+    let told = unweighed(&grant(), &all.iter().collect::<Vec<_>>());
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["no", "own"]);
+    for condition in told.values() {
+        assert_eq!(
+            (condition.status, condition.reason.as_str()),
+            ("Unknown", "IntegrationMissing")
+        );
+        assert!(
+            condition.message.contains("PartnerIntegration acme-billing"),
+            "{}",
+            condition.message
+        );
+    }
 }
