@@ -6,13 +6,14 @@
 
 mod clients;
 mod deadlines;
+mod outage;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
@@ -29,23 +30,29 @@ use crate::domain::closing::{self, Cause, Known, deadline, must_close};
 use crate::plan::Child;
 use clients::Clients;
 use deadlines::Deadlines;
+use outage::Outage;
 
 /// How long a replica that doesn't lead leaves a closing to the leader.
 const YIELD: Duration = Duration::from_millis(150);
 /// The first pause after a closing that failed; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after a closing that failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(7);
 /// The longest pause where each attempt takes two calls.
 const STILL_THERE: Duration = Duration::from_secs(15);
 /// The longest pause of a replica that doesn't lead: together they keep to 20 calls a minute for one object.
 const BESIDE: Duration = Duration::from_secs(30);
 /// The longest pause where the operator may not close.
 const NO_RIGHTS: Duration = Duration::from_mins(1);
+/// One closing goes on before its pause is over, since the API server is back, no more often: a connection that fails again and
+/// again beside others that work must not make it hot.
+const RETURNS_APART: Duration = Duration::from_mins(1);
 /// How long the first attempt waits for an answer; twice as long the next, up to what any call may take.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// So many bindings are taken away at once.
 const AT_ONCE: usize = 64;
+/// So many grants are looked at before the first of their bindings are taken away, in the order in which they should have been gone.
+const LOOKED_AT: usize = 1_000;
 
 /// The closing lane of one replica.
 pub(crate) struct ClosingLane {
@@ -55,6 +62,7 @@ pub(crate) struct ClosingLane {
     metrics: Metrics,
     /// UIDs of the bindings that are being taken away.
     under_way: Mutex<HashSet<String>>,
+    outage: Outage,
     slots: Slots,
 }
 
@@ -83,6 +91,7 @@ impl ClosingLane {
             leadership,
             metrics,
             under_way: Mutex::default(),
+            outage: Outage::default(),
             slots: Slots::new(AT_ONCE),
         }))
     }
@@ -90,6 +99,7 @@ impl ClosingLane {
     /// Runs for ever; `touched` tells of grants that something changed for.
     pub(crate) async fn run(self: Arc<Self>, mut touched: UnboundedReceiver<ToLookAt>) {
         let mut deadlines = Deadlines::default();
+        let mut back = self.metrics.reach().back();
         loop {
             let due = deadlines.take_due(now());
             let mut grants: Vec<ToLookAt> = due
@@ -99,40 +109,61 @@ impl ClosingLane {
             tokio::select! {
                 biased;
                 () = std::future::ready(()), if !grants.is_empty() => {}
+                // An error means that nobody makes calls any more.
+                Ok(()) = back.changed() => self.outage.end(),
                 touched = touched.next() => match touched {
                     Some(grant) => grants.push(grant),
                     None => return,
                 },
                 () = tokio::time::sleep(deadlines.pause()) => {}
             }
-            for (grant, denial) in grants {
-                let due = self.look(&grant, denial);
-                deadlines.set(grant, due);
+            while grants.len() < LOOKED_AT
+                && let Some(Some(grant)) = touched.next().now_or_never()
+            {
+                grants.push(grant);
             }
-            // What was begun gets a processor, however much there is to look at.
-            tokio::task::yield_now().await;
+            while !grants.is_empty() {
+                let mut doomed = Vec::new();
+                for (grant, denial) in grants.drain(..grants.len().min(LOOKED_AT)) {
+                    let due = self.look(&grant, denial, &mut doomed);
+                    deadlines.set(grant, due);
+                }
+                doomed.sort_by_key(|it| it.since);
+                for it in doomed {
+                    tokio::spawn(it.close());
+                }
+                // What was begun gets a processor, however much there is to look at.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Closes what must be closed; says when to look again.
-    fn look(self: &Arc<Self>, grant: &Key, denial: Denial) -> Option<Instant> {
-        let (doomed, due) = self.with_bindings(grant, |known, bindings| {
+    /// Finds what must be closed and isn't being closed; says when to look again.
+    fn look(self: &Arc<Self>, grant: &Key, denial: Denial, doomed: &mut Vec<Doomed>) -> Option<Instant> {
+        let (found, due) = self.with_bindings(grant, |known, bindings| {
             let now = now();
-            let doomed = bindings
-                .into_iter()
-                .filter(|(_, last_no)| must_close(known, *last_no, now).is_some());
-            (doomed.map(|(binding, _)| binding).collect::<Vec<_>>(), deadline(known))
+            let found = bindings.into_iter().filter_map(|(binding, last_no)| {
+                must_close(known, last_no, now)?;
+                let (_, since) = closing::since(known, last_no, now);
+                Some((binding, since.unwrap_or(now)))
+            });
+            (found.collect::<Vec<_>>(), deadline(known))
         })?;
-        if doomed.is_empty() {
+        if found.is_empty() {
             return Some(due);
         }
         let denial = Arc::new(denial);
-        for binding in doomed {
-            if let Some(closing) = Closing::begin(self, &binding.uid) {
-                let (grant, denial) = (grant.clone(), Arc::clone(&denial));
-                tokio::spawn(async move { closing.run(&grant, &binding, denial).await });
-            }
-        }
+        doomed.extend(found.into_iter().filter_map(|(binding, since)| {
+            let closing = Closing::begin(self, &binding.uid)?;
+            let (grant, denial) = (grant.clone(), Arc::clone(&denial));
+            Some(Doomed {
+                since,
+                closing,
+                grant,
+                binding,
+                denial,
+            })
+        }));
         // Whatever becomes of it is looked at again.
         Some(now().plus(1))
     }
@@ -160,13 +191,36 @@ impl ClosingLane {
         })?
     }
 
-    /// Waits between two attempts; no longer than until this replica leads.
-    async fn pause(&self, pause: Duration) {
+    /// Waits between two attempts; no longer than until this replica leads, or until the outage is over that made one fail.
+    async fn pause(&self, pause: Duration, outage: Option<outage::Waiting<'_>>) {
         let mut leadership = self.leadership.changes();
+        let over = async {
+            match &outage {
+                Some(outage) => outage.over().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = over => {}
             Ok(_) = leadership.wait_for(|leads| *leads), if !self.leadership.is_leader() => {}
         }
+    }
+}
+
+/// A binding that must go.
+struct Doomed {
+    /// Since when it should have been gone; where what ends it has no date, since now.
+    since: Instant,
+    closing: Closing,
+    grant: Key,
+    binding: Child,
+    denial: Arc<Denial>,
+}
+
+impl Doomed {
+    async fn close(self) {
+        self.closing.run(&self.grant, &self.binding, self.denial).await;
     }
 }
 
@@ -189,7 +243,8 @@ impl Closing {
     async fn run(&self, grant: &Key, binding: &Child, denial: Arc<Denial>) {
         let lane = &self.lane;
         let mut denial = Some(denial);
-        let noticed = std::time::Instant::now();
+        let (noticed, noticed_at) = (std::time::Instant::now(), now());
+        let mut returned: Option<std::time::Instant> = None;
         if !lane.leadership.is_leader() {
             tokio::time::sleep(YIELD).await;
         }
@@ -228,7 +283,14 @@ impl Closing {
             lane.metrics.closing_failed();
             lock(&lane.cache.unclosed).insert(binding.uid.clone(), grant.clone());
             tracing::error!(namespace, name, binding = binding.name, %error, "access could not be closed, and may still work");
-            lane.pause(pause).await;
+            // Leader or not: in an outage nobody can go on leading.
+            let returns = error.is_unreached() && returned.is_none_or(|at| at.elapsed() >= RETURNS_APART);
+            let outage = returns.then(|| lane.outage.wait(doom.since.unwrap_or(noticed_at), &binding.uid));
+            let begun = std::time::Instant::now();
+            lane.pause(pause, outage).await;
+            if returns && begun.elapsed() < pause {
+                returned = Some(std::time::Instant::now());
+            }
             pause = (pause * 2).min(longest(&error, lane.leadership.is_leader()));
             patience = patience.saturating_mul(2);
         }

@@ -125,6 +125,14 @@ impl Error {
         }
     }
 
+    /// A call failed without any answer, and at once: the API server was not reached, or went away.
+    pub(crate) fn is_unreached(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => matches!(source, kube::Error::Service(_) | kube::Error::HyperError(_)),
+            _ => false,
+        }
+    }
+
     /// The operator has no right to it.
     pub(crate) fn is_forbidden(&self) -> bool {
         match self {

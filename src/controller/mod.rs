@@ -24,6 +24,7 @@ pub mod metrics;
 mod observe;
 mod pack;
 mod probe;
+mod reach;
 pub(crate) mod slots;
 mod sweep;
 mod watches;

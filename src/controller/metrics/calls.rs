@@ -1,4 +1,5 @@
-//! Reads the answers to a client's calls: counts them by verb and code, and has the clock compared with their dates.
+//! Reads the answers to a client's calls: counts them by verb and code, has the clock compared with their dates, and notices when
+//! there are none.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use tower::{Layer, Service};
 
 use super::super::clock::ServerClock;
+use super::super::reach::Reach;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Call {
@@ -16,11 +18,13 @@ pub(super) struct Call {
     pub(super) code: u16,
 }
 
-/// A layer of the client that counts answers by verb and code, and has the clock compared with their dates.
+/// A layer of the client that counts answers by verb and code, has the clock compared with their dates, and notices when there are
+/// none.
 #[derive(Clone, Debug)]
 pub struct ReadAnswers {
     pub(super) calls: Family<Call, Counter>,
     pub(super) clock: Arc<ServerClock>,
+    pub(super) reach: Arc<Reach>,
 }
 
 impl<S> Layer<S> for ReadAnswers {
@@ -70,14 +74,20 @@ where
             calls: self.by.calls.clone(),
             call: Call { verb, code: 0 },
         };
-        let clock = Arc::clone(&self.by.clock);
+        let (clock, reach) = (Arc::clone(&self.by.clock), Arc::clone(&self.by.reach));
         Box::pin(async move {
             // The whole of it, or only its code would be moved in here.
             let mut counted = counted;
             let answer = answer.await;
             counted.call.code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-            if let Ok(answer) = &answer {
-                clock.take(answer.headers());
+            match &answer {
+                Ok(answer) => {
+                    clock.take(answer.headers());
+                    if answer.status().is_success() {
+                        reach.went_well();
+                    }
+                }
+                Err(_) => reach.failed(),
             }
             answer
         })

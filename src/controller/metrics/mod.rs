@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use self::calls::Call;
 use super::cache::Cache;
 use super::clock::ServerClock;
+use super::reach::Reach;
 use crate::api::conditions::Reason;
 use crate::domain::closing::Cause;
 
@@ -146,6 +147,7 @@ pub struct Metrics {
     proved: Gauge,
     skew: Gauge<f64, AtomicU64>,
     clock: Arc<ServerClock>,
+    reach: Arc<Reach>,
 }
 
 impl Default for Metrics {
@@ -165,6 +167,7 @@ impl Default for Metrics {
             proved: Gauge::default(),
             skew: Gauge::default(),
             clock: Arc::default(),
+            reach: Arc::default(),
         };
         metrics.begin();
         metrics
@@ -275,18 +278,24 @@ impl Metrics {
         &self.clock
     }
 
+    /// Whether the API server is reached.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// The admission policies were seen to hold, the last time.
     #[must_use]
     pub fn is_proved(&self) -> bool {
         self.proved.get() == 1
     }
 
-    /// Counts the answers to a client's calls, and compares their dates with the clock.
+    /// Counts the answers to a client's calls, compares their dates with the clock, and notices when there are none.
     #[must_use]
     pub fn layer(&self) -> ReadAnswers {
         ReadAnswers {
             calls: self.calls.clone(),
             clock: Arc::clone(&self.clock),
+            reach: Arc::clone(&self.reach),
         }
     }
 }
