@@ -359,6 +359,49 @@ mod tests {
     }
 
     #[test]
+    fn a_binding_says_whom_it_names_and_is_none_where_that_is_no_service_account() {
+        let named = binding(
+            None,
+            "open",
+            &[
+                subject("ServiceAccount", "legacy", Some("payments")),
+                subject("User", "system:serviceaccount:ledger:ci", None),
+            ],
+        )
+        .unwrap();
+        let accounts = [("ledger", "ci"), ("payments", "legacy")].map(|(at, name)| (at.to_owned(), name.to_owned()));
+        assert_eq!(named.accounts(), accounts);
+        assert!(!named.has_groups());
+        let open = binding(None, "open", &[subject("Group", "system:authenticated", None)]).unwrap();
+        assert!(open.has_groups() && open.accounts().is_empty());
+        for (kind, name) in [
+            ("Group", "developers"),
+            ("User", "alice"),
+            ("Robot", "system:authenticated"),
+        ] {
+            assert_eq!(
+                binding(None, "open", &[subject(kind, name, None)]),
+                None,
+                "{kind} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_policy_and_gives_its_words_back() {
+        let everybody = [subject("Group", "system:authenticated", None)];
+        let words = describe(&binding(None, "open", &everybody), ours("wlg-a-1"), &near()).unwrap();
+        let message = refusal(&words, "partners");
+        assert_eq!(
+            message,
+            format!("{words} (policy partners: access.onOtherRights is Refuse)")
+        );
+        assert_eq!(of_refusal(&message), Some(words.as_str()));
+        assert_eq!(of_refusal(&words), Some(words.as_str()));
+        assert_eq!(of_refusal("the grant expired"), None);
+    }
+
+    #[test]
     fn what_kubernetes_gives_everybody_is_not_told_unless_it_gives_something_else() {
         let everybody = [subject("Group", "system:authenticated", None)];
         let of = |name: &str, given: &str, namespace| {
@@ -370,6 +413,8 @@ mod tests {
             assert_eq!(of_kubernetes(of(name, "cluster-admin", None)), None);
             assert_eq!(of_kubernetes(of(name, name, Some("payments"))), None);
         }
+        assert_eq!(of_kubernetes(of("view", "view", None)), None);
+        assert!(!is_of_kubernetes("view"));
     }
 
     #[test]

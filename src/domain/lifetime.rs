@@ -163,6 +163,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn each_margin_is_kept_to_the_second() {
+        assert_eq!(
+            rotates_at(at(0), at(925), at(1_000)),
+            None,
+            "gone soon enough before the end"
+        );
+        assert_eq!(
+            rotates_at(at(0), at(924), at(1_000)),
+            Some(at(270)),
+            "730 s before the end, sooner than after two thirds"
+        );
+        assert_eq!(
+            rotates_at(at(270), at(900), at(1_000)),
+            None,
+            "asked for when the last one is due, and cut short by the server: not due at once"
+        );
+        assert_eq!(
+            rotates_at(at(0), at(42), at(700)),
+            Some(at(28)),
+            "another still fits, 672 s before the end"
+        );
+        assert_eq!(rotates_at(at(0), at(44), at(700)), None, "671 s before");
+        assert_eq!(
+            retires_at(at(5_000), at(0), at(3_600)),
+            at(5_600),
+            "a sixth of its life"
+        );
+        assert_eq!(retires_at(at(5_000), at(0), at(720)), at(5_120));
+        assert_eq!(retires_at(at(5_000), at(0), at(60)), at(5_120), "two minutes at least");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 

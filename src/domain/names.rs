@@ -140,5 +140,8 @@ mod tests {
         assert_eq!(generation_of(&identity(UID, 2), UID, 2), None);
         assert!(is_anchor(&anchor(UID, 2, 7)));
         assert!(!is_anchor(&private_delivery(UID)) && !is_anchor(&identity(UID, 2)) && !is_anchor("x-g1"));
+        for last in ["g", "gx", "g1x"] {
+            assert!(!is_anchor(&format!("{}-{last}", identity(UID, 2))), "{last}");
+        }
     }
 }

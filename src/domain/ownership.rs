@@ -240,6 +240,23 @@ mod tests {
     }
 
     #[test]
+    fn the_next_who_leaves_is_the_first_that_has_not() {
+        let (mut alice, mut bob) = (owner("alice"), owner("bob"));
+        let next = |alice: &AccessOwner, bob: &AccessOwner, now: &str| {
+            next_leave(&integration(), &[("alice", alice), ("bob", bob)].into(), at(now))
+        };
+        assert_eq!(next(&alice, &bob, NOW), None);
+        (alice.spec.until, bob.spec.until) = (Some(at("2026-12-02T00:00:05Z")), Some(at("2026-12-02T00:00:09Z")));
+        assert_eq!(next(&alice, &bob, "2026-12-02T00:00:04Z"), alice.spec.until);
+        assert_eq!(
+            next(&alice, &bob, "2026-12-02T00:00:05Z"),
+            bob.spec.until,
+            "alice has left by then"
+        );
+        assert_eq!(next(&alice, &bob, "2026-12-02T00:00:09Z"), None);
+    }
+
+    #[test]
     fn two_user_names_of_one_owner_are_one_person() {
         let mut alice = owner("alice");
         alice.spec.usernames = vec!["alice@corp.example".into(), "adm-alice".into()];

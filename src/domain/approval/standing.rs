@@ -99,14 +99,6 @@ pub struct Negative {
     pub words: String,
 }
 
-impl Standing {
-    /// When the last approval that counts was given.
-    #[must_use]
-    pub fn approved_at(&self) -> Option<Instant> {
-        self.counted.iter().map(|approval| approval.at).max()
-    }
-}
-
 /// Weighs every decision about the question's grant. The order of decisions doesn't matter.
 #[must_use]
 pub fn consider(question: &Question<'_>) -> Standing {

@@ -28,6 +28,7 @@ struct Case {
     lines: Vec<Vec<ApprovalRequirement>>,
     previous: AccessGrantStatus,
     replaced: Vec<ReplacedDigest>,
+    covered: Covered,
     proofs: Proofs,
 }
 
@@ -47,6 +48,7 @@ impl Case {
             }]],
             previous: AccessGrantStatus::default(),
             replaced: Vec::new(),
+            covered: Covered::default(),
             proofs: Proofs::since(at("2020-01-01T00:00:00Z")),
         }
     }
@@ -77,7 +79,7 @@ impl Case {
             proofs: Some(&self.proofs),
             confirmations: &confirmations,
             lines: &self.lines,
-            covered: &Covered::default(),
+            covered: &self.covered,
             previous: &self.previous,
         })
     }
@@ -710,4 +712,91 @@ fn without_its_integration_each_decision_on_the_grant_is_told_that_it_was_not_we
             condition.message
         );
     }
+}
+
+#[test]
+fn a_yes_to_what_was_replaced_before_it_does_not_count() {
+    let mut case = Case::sound();
+    case.decisions[0].spec.digest = Some(OTHER.into());
+    case.replaced = vec![ReplacedDigest {
+        digest: OTHER.to_owned(),
+        at: at("2026-11-30T00:00:00Z"),
+        changed: Vec::new(),
+    }];
+    assert_eq!(case.told_reason("one"), "DigestReplaced");
+    assert!(!case.counts());
+}
+
+#[test]
+fn where_too_much_was_changed_to_be_remembered_only_a_later_approval_counts() {
+    let mut case = Case::sound();
+    case.previous.replaced_before = Some(at("2026-12-01T00:00:00Z"));
+    assert_eq!(case.told_reason("one"), "DigestReplaced");
+    assert!(case.why().contains("too much was changed"), "{}", case.why());
+    case.previous.replaced_before = Some(at("2026-11-30T23:59:59Z"));
+    assert!(case.counts());
+}
+
+#[test]
+fn the_later_of_a_no_that_is_there_and_one_that_is_remembered_stands() {
+    let no = decision("no", "Deny", "erin@corp.example", OTHER, "2026-12-01T12:00:00Z");
+    for (remembered, stands, words) in [
+        (None, "2026-12-01T12:00:00Z", "erin@corp.example: as agreed"),
+        (
+            Some("2026-12-01T11:59:59Z"),
+            "2026-12-01T12:00:00Z",
+            "erin@corp.example: as agreed",
+        ),
+        (
+            Some("2026-12-01T12:00:00Z"),
+            "2026-12-01T12:00:00Z",
+            "erin@corp.example: as agreed",
+        ),
+        (
+            Some("2026-12-01T12:00:01Z"),
+            "2026-12-01T12:00:01Z",
+            "the decision is gone, and stands",
+        ),
+    ] {
+        let mut case = Case::sound();
+        case.decisions.push(no.clone());
+        case.previous.denied_at = remembered.map(at);
+        let denied = case.ask().denied.unwrap();
+        assert_eq!(
+            (denied.at, denied.words.as_str()),
+            (at(stands), words),
+            "{remembered:?}"
+        );
+    }
+}
+
+#[test]
+fn a_no_that_was_outdone_does_not_come_back_when_the_approval_lapses_or_is_outgrown() {
+    let mut case = Case::sound();
+    case.previous.denied_at = Some(at("2026-11-30T00:00:00Z"));
+    assert_eq!(case.ask().denied, None);
+    case.now = at("2027-03-08T00:00:00Z");
+    let standing = case.ask();
+    assert!(standing.lapsed && !standing.is_outgrown);
+    assert_eq!(standing.denied, None);
+    let mut case = Case::sound();
+    case.previous.denied_at = Some(at("2026-11-30T00:00:00Z"));
+    case.previous.approvals = case.ask().counted;
+    case.covered.now = "sha256:more".to_owned();
+    let standing = case.ask();
+    assert!(standing.is_outgrown && !standing.lapsed);
+    assert_eq!(standing.denied, None);
+}
+
+#[test]
+fn only_the_approval_that_covers_less_is_told_that_the_cluster_roles_changed() {
+    let mut case = Case::sound();
+    case.decisions
+        .push(approve("two", "erin@corp.example", "2026-12-01T01:00:00Z"));
+    case.previous.approvals = case.ask().counted;
+    case.previous.approvals[1].roles_digest = "sha256:now".to_owned();
+    case.covered.now = "sha256:now".to_owned();
+    assert_eq!(case.told_reason("one"), "RolesChanged");
+    assert_eq!(case.told("two").1, "Counted");
+    assert!(case.counts());
 }

@@ -155,6 +155,11 @@ fn in_the_grace_it_renews_and_after_it_no_more() {
         case.ask()
     };
     assert_eq!(renewed(96).in_force_until, Some(day(96 + 97)));
+    assert_eq!(
+        renewed(0).reviews["two"],
+        ReviewOutcome::Renewed(day(97)),
+        "in the second of the approval it comes after it"
+    );
     let late = renewed(97);
     assert_eq!((late.in_force_until, late.lapsed), (None, true));
     let case = Case::changed(|case| case.decisions[1] = review("two", ERIN, 97));
@@ -266,6 +271,14 @@ fn nobody_reviews_what_they_asked_for_under_any_of_their_names() {
             case.owners.push(erin);
         });
         assert_eq!(case.why(), "OwnRequest", "{by}");
+        let ReviewOutcome::Nothing(objection) = &case.ask().reviews["two"] else {
+            panic!("{by}");
+        };
+        assert!(
+            objection.words.ends_with("somebody else must review"),
+            "{}",
+            objection.words
+        );
     }
     let bot = Case::changed(|case| case.decisions[1] = review("two", "system:serviceaccount:ci:bot", 60));
     assert_eq!(bot.why(), "ServiceAccount");
@@ -329,6 +342,55 @@ fn several_are_asked_about_at_once_and_none_is_told_a_lie_meanwhile() {
     assert!(standing.in_force_until.is_none());
     case.answers.clear();
     assert_eq!(case.ask().in_force_until, Some(day(237)));
+}
+
+#[test]
+fn one_that_comes_when_the_approval_lapses_waits_for_an_earlier_one_to_be_confirmed() {
+    let mut case = Case::sound();
+    case.decisions.push(review("three", ERIN, 97));
+    case.now = day(96);
+    case.answers = [("uid-of-two".to_owned(), None)].into();
+    let standing = case.ask();
+    assert_eq!(standing.reviews["three"], ReviewOutcome::Unconfirmed);
+    assert_eq!(standing.in_force_until, Some(day(97)));
+    case.answers.clear();
+    assert_eq!(case.ask().in_force_until, Some(day(97 + 97)));
+}
+
+#[test]
+fn of_several_approvals_the_best_that_it_did_is_told_and_its_reviewer_is_asked_about_once() {
+    // The first was there when erin reviewed, the second came after; by name and by time either may be weighed first.
+    for (early, late) in [("one", "zero"), ("zero", "one")] {
+        let mut case = Case::sound();
+        case.decisions = vec![approve(early, 0), review("two", ERIN, 60), approve(late, 61)];
+        case.now = day(62);
+        assert_eq!(case.ask().reviews["two"], ReviewOutcome::Renewed(day(157)), "{early}");
+        case.decisions[2] = approve(late, 10);
+        case.decisions[2].spec.valid_until = Some(day(100));
+        assert_eq!(case.ask().reviews["two"], ReviewOutcome::Renewed(day(157)), "{early}");
+        case.decisions[2].spec.valid_until = None;
+        case.decisions[0].spec.valid_until = Some(day(100));
+        assert_eq!(case.ask().reviews["two"], ReviewOutcome::Renewed(day(157)), "{early}");
+    }
+    let mut case = Case::sound();
+    case.keep();
+    case.decisions.push(approve("later", 10));
+    case.answers.insert("uid-of-two".to_owned(), None);
+    let standing = case.ask();
+    assert!(standing.to_confirm.is_empty(), "{:?}", standing.to_confirm);
+    let renewed = standing.counted.iter().filter(|it| !it.renewed_by.is_empty()).count();
+    assert_eq!(renewed, 2);
+}
+
+#[test]
+fn where_it_lists_a_grant_twice_what_stands_there_now_counts() {
+    let case = Case::changed(|case| {
+        let grants = case.decisions[1].spec.grants.as_mut().unwrap();
+        let mut old = grants[0].clone();
+        old.digest = OTHER.into();
+        grants.insert(0, old);
+    });
+    assert_eq!(case.ask().reviews["two"], ReviewOutcome::Renewed(day(157)));
 }
 
 #[test]
