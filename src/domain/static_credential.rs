@@ -52,7 +52,7 @@ impl Others {
             return found;
         };
         let name = |it: &AccessGrant| it.metadata.name.clone().unwrap_or_default();
-        let mut first: Option<&AccessGrant> = None;
+        let mut rivals: Vec<&AccessGrant> = is_active(grant).then_some(grant).into_iter().collect();
         for other in all {
             let same = other
                 .static_credential()
@@ -66,10 +66,12 @@ impl Others {
             found.secrets.insert(declared.secret_name.0.clone());
             if other.spec.integration_ref == grant.spec.integration_ref {
                 found.beside.insert(name(other));
-            } else if is_active(other) && (!is_active(grant) || rank(other) < rank(grant)) {
-                first = first.filter(|before| rank(before) < rank(other)).or(Some(other));
+            } else if is_active(other) {
+                rivals.push(other);
             }
         }
+        let first = rivals.into_iter().min_by_key(|it| rank(it));
+        let first = first.filter(|it| it.metadata.uid != grant.metadata.uid);
         found.first = first.map(|it| format!("{} of PartnerIntegration {}", name(it), it.spec.integration_ref.name));
         found
     }
@@ -340,6 +342,12 @@ mod tests {
         let (one, other) = (another("a", "acme-billing", true), another("b", "globex", true));
         assert_eq!(seen(&one, &[&one, &other]).taken, None);
         assert!(seen(&other, &[&one, &other]).taken.is_some());
+        let mut last = another("c", "initech", true);
+        last.metadata.creation_timestamp = None;
+        for all in [[&other, &last], [&last, &other]] {
+            let words = seen(&waiting, &all).taken.unwrap();
+            assert!(words.contains("AccessGrant c of PartnerIntegration initech"), "{words}");
+        }
         // Of one integration both may; each tells of the other, and of no token that the other declares.
         let mut beside = another("b", "acme-billing", true);
         beside.spec.credential.static_.as_mut().unwrap().secret_name = "b".into();
@@ -352,6 +360,15 @@ mod tests {
         let mut elsewhere = another("b", "globex", true);
         elsewhere.metadata.namespace = Some("ledger".to_owned());
         assert_eq!(Others::of(&waiting, [&elsewhere]), Others::default());
+    }
+
+    #[test]
+    fn names_are_told_up_to_their_bound() {
+        let names = ["a"; MOST + 1];
+        assert_eq!(named("tokens", &[]), None);
+        assert_eq!(named("tokens", &["a", "b"]).as_deref(), Some("tokens: a, b"));
+        assert!(named("tokens", &names[1..]).unwrap().ends_with(", a"));
+        assert!(named("tokens", &names).unwrap().ends_with(", a, and 1 more"));
     }
 
     #[test]

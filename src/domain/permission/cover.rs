@@ -115,7 +115,7 @@ pub fn uncovered(ceiling: &[ResolvedRule], wanted: &[ResolvedRule]) -> Atoms {
     let ceiling = normalise(ceiling.to_vec());
     let mut search = Search {
         found: BTreeSet::new(),
-        steps: 0,
+        steps_left: MOST_STEPS,
     };
     let mut complete = true;
     for rule in normalise(wanted.to_vec()) {
@@ -179,7 +179,7 @@ fn classes<'a>(
 
 struct Search {
     found: BTreeSet<Atom>,
-    steps: usize,
+    steps_left: usize,
 }
 
 impl Search {
@@ -188,33 +188,25 @@ impl Search {
         let groups = classes(ceiling, &rule.api_groups, group_in);
         let resources = classes(ceiling, &rule.resources, resource_in);
         let verbs = classes(ceiling, &rule.verbs, verb_in);
-        let names = classes(ceiling, &rule.resource_names, name_in);
-        let unnamed = Mask::of(ceiling, |wide| wide.resource_names.is_empty());
+        let named = classes(ceiling, &rule.resource_names, name_in);
+        let named = named
+            .into_iter()
+            .map(|(mask, names)| (mask, names.into_iter().map(Some).collect()));
+        let mut names: Vec<(Mask, Vec<Option<&str>>)> = named.collect();
+        if rule.resource_names.is_empty() {
+            names.push((Mask::of(ceiling, |wide| wide.resource_names.is_empty()), vec![None]));
+        }
         for (group_mask, groups) in &groups {
             for (resource_mask, resources) in &resources {
                 let both = group_mask.and(resource_mask);
                 for (verb_mask, verbs) in &verbs {
                     let holders = both.and(verb_mask);
-                    self.steps += 1;
-                    if self.steps > MOST_STEPS {
-                        return false;
-                    }
-                    if holders.meets(&unnamed) {
-                        continue;
-                    }
-                    if rule.resource_names.is_empty() && !self.note(groups, resources, verbs, &[None]) {
-                        return false;
-                    }
                     for (name_mask, names) in &names {
-                        self.steps += 1;
-                        if self.steps > MOST_STEPS {
+                        let Some(left) = self.steps_left.checked_sub(1) else {
                             return false;
-                        }
-                        if holders.meets(name_mask) {
-                            continue;
-                        }
-                        let names: Vec<Option<&str>> = names.iter().copied().map(Some).collect();
-                        if !self.note(groups, resources, verbs, &names) {
+                        };
+                        self.steps_left = left;
+                        if !holders.meets(name_mask) && !self.note(groups, resources, verbs, names) {
                             return false;
                         }
                     }
@@ -271,12 +263,6 @@ fn resource_in(wide: &ResolvedRule, resource: &str) -> bool {
 
 fn name_in(wide: &ResolvedRule, name: &str) -> bool {
     wide.resource_names.is_empty() || holds(&wide.resource_names, name)
-}
-
-/// Whether the resource `word` lies within the resource `wide`.
-pub(super) fn word_within(wide: &str, word: &str) -> bool {
-    let of_every = |(_, sub): (&str, &str)| wide.strip_prefix("*/") == Some(sub);
-    wide == ALL || wide == word || word.split_once('/').is_some_and(of_every)
 }
 
 /// Whether `rule` as a whole lies within the one rule `wide`; both in sorted words.

@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::api::v1alpha1::{LONGEST_WORD, ResolvedRule, Rule};
 
-use super::cover::{rule_within, word_within};
+use super::cover::rule_within;
 use super::{ALL, MOST_RULES, NON_RESOURCE_URLS, TOO_MANY_RULES, is_pseudo_group};
 
 /// The bounds of a rule in a grant's status.
@@ -144,9 +144,8 @@ fn tidy(words: &mut Vec<String>) {
         return;
     }
     let wildcards: BTreeSet<String> = words.iter().filter(|word| word.starts_with("*/")).cloned().collect();
-    if !wildcards.is_empty() {
-        words.retain(|word| wildcards.contains(word) || !wildcards.iter().any(|wide| word_within(wide, word)));
-    }
+    let is_implied = |(base, sub): (&str, &str)| base != ALL && wildcards.contains(&format!("*/{sub}"));
+    words.retain(|word| !word.split_once('/').is_some_and(is_implied));
 }
 
 /// Sorts names, among which `*` is no wildcard.

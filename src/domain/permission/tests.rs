@@ -4,6 +4,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use super::*;
 use crate::api::v1alpha1::{LONGEST_WORD, ResolvedRule};
+use crate::domain::fixtures::grant;
 
 fn words(text: &str) -> Vec<String> {
     text.split(',')
@@ -359,6 +360,7 @@ fn what_is_never_granted_is_said(#[case] text: &str, #[case] told: &str) {
 #[case("metrics.k8s.io nodes,pods get")]
 #[case("example.com secrets,signers,nodes/proxy get")]
 #[case("core serviceaccounts,nodes get")]
+#[case("certificates.k8s.io certificatesigningrequests get")]
 fn the_rest_may_be_granted(#[case] text: &str) {
     assert_eq!(never_grantable(&rule(text)), Vec::<String>::new());
 }
@@ -434,4 +436,51 @@ fn secrets_are_reached_by_name_and_by_wildcard() {
     assert!(!reaches_secrets(&rule("example.com secrets get")) && !reaches_secrets(&rule("core configmaps get x")));
     assert_eq!(secret_names(&rule("core secrets get x")), ["x"]);
     assert!(secret_names(&rule("core configmaps get x")).is_empty());
+}
+
+#[test]
+fn a_grant_reaches_secrets_by_its_rules_or_by_a_cluster_role_that_it_refers_to() {
+    let roles = [
+        ("reader".to_owned(), rules(&["core configmaps get"])),
+        (
+            "keeper".to_owned(),
+            rules(&["core configmaps get", "core secrets get x"]),
+        ),
+    ];
+    let asks = |access: serde_json::Value| {
+        let mut grant = grant();
+        grant.spec.access = serde_json::from_value(access).unwrap();
+        may_reach_secrets(&grant, &roles.clone().into())
+    };
+    let inline = |resource: &str| serde_json::json!({"rules": [{"apiGroups": [""], "resources": [resource], "verbs": ["get"], "resourceNames": ["x"]}]});
+    let role = |name: &str| serde_json::json!({"clusterRoleRef": {"name": name}});
+    assert!(!asks(serde_json::json!([
+        inline("configmaps"),
+        role("reader"),
+        role("missing")
+    ])));
+    assert!(asks(serde_json::json!([
+        inline("configmaps"),
+        inline("secrets"),
+        role("reader")
+    ])));
+    assert!(asks(serde_json::json!([
+        inline("configmaps"),
+        role("reader"),
+        role("keeper")
+    ])));
+}
+
+#[test]
+fn whoever_may_write_rbac_objects_hands_on() {
+    for text in ["create", "update", "patch", "*"] {
+        assert!(
+            hands_on(&rule(&format!("rbac.authorization.k8s.io roles {text}"))),
+            "{text}"
+        );
+        assert!(!hands_on(&rule(&format!("core configmaps {text}"))), "{text}");
+    }
+    assert!(!hands_on(&rule(
+        "rbac.authorization.k8s.io roles get,list,watch,delete"
+    )));
 }

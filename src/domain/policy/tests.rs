@@ -39,6 +39,40 @@ fn a_namespace_that_no_policy_selects_is_told_which_exist() {
 }
 
 #[test]
+fn what_there_is_to_say_is_told_up_to_its_bound() {
+    let selectors = |policies: usize| {
+        let mut world = World::new().changed(|world| world.namespaces.get_mut("payments").unwrap().clear());
+        for number in 1..policies {
+            world = world.and_policy(&format!("more-{number}"), |_| {});
+        }
+        match world.outcome() {
+            Outcome::Refused { failing, .. } => failing.join("; "),
+            Outcome::Permitted { .. } => panic!("permitted"),
+        }
+    };
+    assert!(
+        selectors(MOST_SELECTORS).ends_with("selects partners=yes"),
+        "{}",
+        selectors(MOST_SELECTORS)
+    );
+    assert!(selectors(MOST_SELECTORS + 2).ends_with(", and 2 more"));
+    let points = |rules: usize| {
+        let rule = json!({"apiGroups": [""], "resources": ["services"], "verbs": ["get"]});
+        match World::new().access(json!([{"rules": vec![rule; rules]}])).outcome() {
+            Outcome::Refused { failing, .. } => failing,
+            Outcome::Permitted { .. } => panic!("permitted"),
+        }
+    };
+    assert_eq!(points(MOST_FAILING).len(), MOST_FAILING);
+    assert!(!points(MOST_FAILING)[MOST_FAILING - 1].starts_with("and"));
+    let many = points(MOST_FAILING + 2);
+    assert_eq!(
+        (many.len(), many[MOST_FAILING].as_str()),
+        (MOST_FAILING + 1, "and 2 more")
+    );
+}
+
+#[test]
 fn classification_is_raised_by_the_labels_of_namespaces() {
     let labelled = |label: &str| {
         World::new().changed(|world| {
