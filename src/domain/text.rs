@@ -28,11 +28,8 @@ pub fn escape(text: &str) -> String {
 #[must_use]
 pub fn bounded(mut text: String, longest: usize) -> String {
     if text.len() > longest {
-        let mut end = longest.saturating_sub('…'.len_utf8());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        let end = longest.saturating_sub('…'.len_utf8());
+        text.truncate(text.floor_char_boundary(end));
         text.push('…');
     }
     text

@@ -104,7 +104,7 @@ fn has_long_words(rule: &ResolvedRule) -> bool {
     words
         .into_iter()
         .flatten()
-        .any(|word| word.len() > LONGEST_WORD && word.chars().count() > LONGEST_WORD)
+        .any(|word| word.chars().count() > LONGEST_WORD)
 }
 
 /// The rule in sorted words, its pseudo groups apart, so that no wildcard swallows them; nothing where it permits nothing.

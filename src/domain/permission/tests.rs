@@ -180,6 +180,11 @@ fn normal_form_merges_sorts_and_drops_what_is_implied() {
     );
     assert_eq!(normalise(rules(&["core pods get,*"])), rules(&["core pods *"]));
     assert_eq!(
+        normalise(rules(&["core pods get x", "core pods get y", "core pods list x,y"])),
+        rules(&["core pods get,list x,y"]),
+        "what one merging makes possible is merged too"
+    );
+    assert_eq!(
         normalise(vec![ResolvedRule {
             api_groups: vec![],
             ..rule("core pods get")
@@ -205,7 +210,10 @@ fn normal_form_fits_the_status() {
         verbs: vec![format!("v{index}")],
         ..rule("core x get")
     });
-    let cut = normalise(apart.collect());
+    let apart: Vec<ResolvedRule> = apart.collect();
+    let just_fits = normalise(apart[..MOST_RULES].to_vec());
+    assert!(covers(&just_fits, &apart[..MOST_RULES]) && just_fits.len() == MOST_RULES);
+    let cut = normalise(apart);
     assert_eq!(cut.len(), MOST_RULES);
     assert_eq!(normalise(cut.clone()), cut);
     assert!(!covers(&cut, &cut), "what was cut off can't be judged");
