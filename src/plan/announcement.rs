@@ -260,6 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn a_static_credential_that_comes_into_use_is_a_warning() {
+        let with = |reason: Reason, activation: i64| {
+            let mut status = status(reason, "", activation, 0);
+            let mut desired = conditions::of_grant(reason, "");
+            desired.push(Desired::new(
+                types::STATIC_CREDENTIAL,
+                "True",
+                "Static",
+                "never ends by itself",
+            ));
+            status.conditions = conditions::merge(&[], desired, Some(1), at(NOW));
+            status
+        };
+        let (waiting, issued) = (with(Reason::AwaitingApproval, 0), with(Reason::Issued, 1));
+        assert_eq!(
+            said(None, &waiting),
+            normal("AwaitingApproval", "JudgeAfterActivation0")
+        );
+        assert_eq!(said(Some(&waiting), &issued), warning("Issued", "Activate1"));
+        assert_eq!(
+            said(Some(&issued), &with(Reason::Expired, 1)),
+            normal("Expired", "EndActivation1")
+        );
+    }
+
+    #[test]
     fn another_message_alone_is_not_told() {
         let one = status(Reason::NotPermitted, "no policy permits get secrets", 0, 0);
         let two = status(Reason::NotPermitted, "no policy permits list secrets", 0, 0);

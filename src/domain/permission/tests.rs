@@ -229,6 +229,15 @@ fn normal_form_fits_the_status() {
         ["more rules than can be judged"]
     );
 
+    let endless: Vec<String> = (0..MOST_RULES * 128 + 1).map(|index| format!("r{index}")).collect();
+    let endless = ResolvedRule {
+        resources: endless,
+        ..rule("core x get")
+    };
+    let cut = normalise(vec![endless]);
+    assert_eq!(cut.len(), MOST_RULES);
+    assert!(!covers(&cut, &cut), "of one rule too nothing is left out unsaid");
+
     let long = |length: usize| ResolvedRule {
         resource_names: vec!["ä".repeat(length)],
         ..rule("core x get")
