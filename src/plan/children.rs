@@ -318,3 +318,6 @@ pub fn evidence(
 pub fn last_no(status: &AccessGrantStatus) -> Option<Instant> {
     status.denied_at.max(status.revoked_at)
 }
+
+#[cfg(test)]
+mod tests;

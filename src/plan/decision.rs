@@ -285,6 +285,11 @@ mod tests {
             message.ends_with("approved anew since: acme-billing-reader"),
             "{message}"
         );
+        let many = [&anew; MOST_NAMES + 2];
+        let (_, _, message) = told(&of_integration("Revoke"), Subject::Integration(&many[..MOST_NAMES]));
+        assert!(message.ends_with("reader, acme-billing-reader"), "{message}");
+        let (_, _, message) = told(&of_integration("Revoke"), Subject::Integration(&many));
+        assert!(message.ends_with("reader and 2 more"), "{message}");
         let (_, _, message) = told(&of_integration("Deny"), Subject::Integration(&[&held, &anew]));
         assert!(!message.contains("anew"), "no grant took note of a Deny: {message}");
     }

