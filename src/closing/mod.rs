@@ -37,21 +37,24 @@ const YIELD: Duration = Duration::from_millis(150);
 /// The first pause after a closing that failed; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after a closing that failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(7);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause where each attempt takes two calls.
 const STILL_THERE: Duration = Duration::from_secs(15);
 /// The longest pause of a replica that doesn't lead: together they keep to 20 calls a minute for one object.
 const BESIDE: Duration = Duration::from_secs(30);
 /// The longest pause where the operator may not close.
 const NO_RIGHTS: Duration = Duration::from_mins(1);
-/// One closing goes on before its pause is over, since the API server is back, no more often: a connection that fails again and
-/// again beside others that work must not make it hot.
+/// A pause from which on it is ended when the API server is back, and the next one after that.
+const WORTH_ENDING: Duration = Duration::from_secs(2);
+/// One closing goes on before its pause is over, since the API server is back, no more often: a call that fails again and again
+/// beside others that go well must not make it hot.
 const RETURNS_APART: Duration = Duration::from_mins(1);
 /// How long the first attempt waits for an answer; twice as long the next, up to what any call may take.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// So many bindings are taken away at once.
 const AT_ONCE: usize = 64;
-/// So many grants are looked at before the first of their bindings are taken away, in the order in which they should have been gone.
+/// So many grants are looked at before the first of their bindings are taken away, about in the order in which they should have been
+/// gone.
 const LOOKED_AT: usize = 1_000;
 
 /// The closing lane of one replica.
@@ -108,18 +111,19 @@ impl ClosingLane {
                 .collect();
             tokio::select! {
                 biased;
+                // The sender is this lane's own.
+                Ok(()) = back.changed() => self.outage.end().await,
                 () = std::future::ready(()), if !grants.is_empty() => {}
-                // An error means that nobody makes calls any more.
-                Ok(()) = back.changed() => self.outage.end(),
                 touched = touched.next() => match touched {
                     Some(grant) => grants.push(grant),
                     None => return,
                 },
                 () = tokio::time::sleep(deadlines.pause()) => {}
             }
-            while grants.len() < LOOKED_AT
-                && let Some(Some(grant)) = touched.next().now_or_never()
-            {
+            for _ in 0..LOOKED_AT {
+                let Some(Some(grant)) = touched.next().now_or_never() else {
+                    break;
+                };
                 grants.push(grant);
             }
             while !grants.is_empty() {
@@ -129,11 +133,15 @@ impl ClosingLane {
                     deadlines.set(grant, due);
                 }
                 doomed.sort_by_key(|it| it.since);
-                for it in doomed {
-                    tokio::spawn(it.close());
+                let mut doomed = doomed.into_iter().peekable();
+                while doomed.peek().is_some() {
+                    doomed
+                        .by_ref()
+                        .take(outage::AT_A_TIME)
+                        .for_each(|it| drop(tokio::spawn(it.close())));
+                    // What was begun gets a processor, however much there is to look at.
+                    tokio::task::yield_now().await;
                 }
-                // What was begun gets a processor, however much there is to look at.
-                tokio::task::yield_now().await;
             }
         }
     }
@@ -191,19 +199,23 @@ impl ClosingLane {
         })?
     }
 
-    /// Waits between two attempts; no longer than until this replica leads, or until the outage is over that made one fail.
-    async fn pause(&self, pause: Duration, outage: Option<outage::Waiting<'_>>) {
+    /// Waits between two attempts; no longer than until this replica leads, or until the outage is over in which one failed. Says
+    /// whether the latter ended it.
+    async fn pause(&self, pause: Duration, outage: Option<outage::Waiting<'_>>) -> bool {
         let mut leadership = self.leadership.changes();
         let over = async {
             match &outage {
+                // It may have been over before anybody could tell this one.
+                Some(_) if !self.metrics.reach().is_away() => {}
                 Some(outage) => outage.over().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = over => {}
-            Ok(_) = leadership.wait_for(|leads| *leads), if !self.leadership.is_leader() => {}
+            () = tokio::time::sleep(pause) => false,
+            () = over => true,
+            // What is told last may be a moment old.
+            Ok(_) = leadership.wait_for(|leads| *leads && self.leadership.is_leader()), if !self.leadership.is_leader() => false,
         }
     }
 }
@@ -244,7 +256,7 @@ impl Closing {
         let lane = &self.lane;
         let mut denial = Some(denial);
         let (noticed, noticed_at) = (std::time::Instant::now(), now());
-        let mut returned: Option<std::time::Instant> = None;
+        let (mut is_over, mut returned) = (false, None::<std::time::Instant>);
         if !lane.leadership.is_leader() {
             tokio::time::sleep(YIELD).await;
         }
@@ -268,6 +280,8 @@ impl Closing {
             {
                 lane.slots.hung(&binding.namespace);
                 lane.clients.replace(made);
+                lane.metrics.reach().failed();
+                patience = patience.saturating_mul(2);
             }
             drop(slot);
             denial.take();
@@ -284,15 +298,17 @@ impl Closing {
             lock(&lane.cache.unclosed).insert(binding.uid.clone(), grant.clone());
             tracing::error!(namespace, name, binding = binding.name, %error, "access could not be closed, and may still work");
             // Leader or not: in an outage nobody can go on leading.
-            let returns = error.is_unreached() && returned.is_none_or(|at| at.elapsed() >= RETURNS_APART);
+            let returns = (error.is_unreached() || lane.metrics.reach().is_away())
+                && pause >= WORTH_ENDING
+                && returned.is_none_or(|at| at.elapsed() >= RETURNS_APART);
             let outage = returns.then(|| lane.outage.wait(doom.since.unwrap_or(noticed_at), &binding.uid));
-            let begun = std::time::Instant::now();
-            lane.pause(pause, outage).await;
-            if returns && begun.elapsed() < pause {
+            // An API server that has just started may refuse what it does not know yet.
+            let this_one = if is_over { pause.min(WORTH_ENDING) } else { pause };
+            is_over = lane.pause(this_one, outage).await;
+            if is_over {
                 returned = Some(std::time::Instant::now());
             }
             pause = (pause * 2).min(longest(&error, lane.leadership.is_leader()));
-            patience = patience.saturating_mul(2);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Closings whose last call didn't reach the API server. When it is back they don't wait their pauses out, which the outage made long:
-//! all are tried at once, those first that should have been gone first.
+//! Closings that failed while the API server was away. When it is back they don't wait their pauses out, which the outage made long: all
+//! are tried at once, about in the order in which they should have been gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,9 @@ use tokio::sync::Notify;
 
 use crate::api::v1alpha1::Instant;
 use crate::controller::lock;
+
+/// So many go on before the next are told.
+pub(super) const AT_A_TIME: usize = 64;
 
 type Place = (Instant, String);
 
@@ -35,9 +38,12 @@ impl Outage {
     }
 
     /// It is over.
-    pub(super) fn end(&self) {
-        for over in std::mem::take(&mut *lock(&self.0)).into_values() {
-            over.notify_one();
+    pub(super) async fn end(&self) {
+        let all: Vec<Arc<Notify>> = std::mem::take(&mut *lock(&self.0)).into_values().collect();
+        for some in all.chunks(AT_A_TIME) {
+            some.iter().for_each(|over| over.notify_one());
+            // A long queue of the runtime is not kept in order.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -77,7 +83,7 @@ mod tests {
         assert_eq!(lock(&outage.0).len(), 4, "whoever waits no more has no place");
         let (order, ()) = tokio::join!(waiting.collect::<Vec<_>>(), async {
             tokio::task::yield_now().await;
-            outage.end();
+            outage.end().await;
         });
         assert_eq!(order, ["a", "b", "c", "d"]);
         assert!(lock(&outage.0).is_empty());

@@ -125,7 +125,7 @@ impl Error {
         }
     }
 
-    /// A call failed without any answer, and at once: the API server was not reached, or went away.
+    /// A connection could not be made, or broke.
     pub(crate) fn is_unreached(&self) -> bool {
         match self {
             Self::Call { source, .. } => matches!(source, kube::Error::Service(_) | kube::Error::HyperError(_)),

@@ -21,7 +21,7 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// A call failed without an answer.
+    /// A call got no answer, or one that says that the API server can't.
     pub(crate) fn failed(&self) {
         self.away.store(true, Ordering::Release);
     }
@@ -33,7 +33,12 @@ impl Reach {
         }
     }
 
-    /// Changes whenever a call goes well after one that had no answer.
+    /// No call went well since one failed.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever a call goes well after one that failed.
     pub(crate) fn back(&self) -> watch::Receiver<()> {
         self.back.subscribe()
     }

@@ -40,6 +40,8 @@ pub enum Fault {
     Refused(u16),
     /// It reaches the API server, and its answer is lost: the connection ends instead.
     AnswerLost,
+    /// It never reaches the API server, and the connection ends instead of an answer.
+    Unreached,
     /// It is never answered, and never reaches the API server.
     Hangs,
     /// The answer's date is this many seconds ahead.
@@ -313,6 +315,7 @@ async fn broken_or_passed(client: &Client, broken: &Arc<Broken>, on: Number, req
     let number = number.unwrap_or_default();
     match fault {
         Some(Fault::Refused(code)) => return Ok(refused(&call, code)),
+        Some(Fault::Unreached) => return Ok(lost()),
         Some(Fault::Hangs) => std::future::pending().await,
         Some(Fault::Killed(Moment::Before)) => {
             kill(broken, number).await?;

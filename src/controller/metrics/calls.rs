@@ -1,5 +1,5 @@
-//! Reads the answers to a client's calls: counts them by verb and code, has the clock compared with their dates, and notices when
-//! there are none.
+//! Reads the answers to a client's calls: counts them by verb and code, has the clock compared with their dates, and notices when the
+//! API server is away.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(super) struct Call {
     pub(super) code: u16,
 }
 
-/// A layer of the client that counts answers by verb and code, has the clock compared with their dates, and notices when there are
-/// none.
+/// A layer of the client that counts answers by verb and code, has the clock compared with their dates, and notices when the API
+/// server is away.
 #[derive(Clone, Debug)]
 pub struct ReadAnswers {
     pub(super) calls: Family<Call, Counter>,
@@ -85,6 +85,8 @@ where
                     clock.take(answer.headers());
                     if answer.status().is_success() {
                         reach.went_well();
+                    } else if answer.status().is_server_error() {
+                        reach.failed();
                     }
                 }
                 Err(_) => reach.failed(),

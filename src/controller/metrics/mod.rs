@@ -289,7 +289,7 @@ impl Metrics {
         self.proved.get() == 1
     }
 
-    /// Counts the answers to a client's calls, compares their dates with the clock, and notices when there are none.
+    /// Counts the answers to a client's calls, compares their dates with the clock, and notices when the API server is away.
     #[must_use]
     pub fn layer(&self) -> ReadAnswers {
         ReadAnswers {

@@ -15,10 +15,10 @@ const READER: &str = "reader";
 /// waits that has lost its lease meanwhile.
 const RECOVERY: Duration = Duration::from_secs(25);
 /// Ends that came during an outage, so many seconds apart.
-const ENDS: [i64; 4] = [90, 92, 94, 96];
-/// After so many seconds without an API server each closing pauses for as long as it ever does.
-const LONG: i64 = 14;
-/// All of them are made good within this time, where each by itself would pause for up to half a minute.
+const ENDS: [i64; 4] = [100, 102, 104, 106];
+/// After so many seconds without an API server each closing pauses for more than ten.
+const LONG: i64 = 16;
+/// All of them are made good within this time.
 const TOGETHER: Duration = Duration::from_millis(1500);
 
 #[tokio::test]

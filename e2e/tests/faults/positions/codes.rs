@@ -21,7 +21,7 @@ use super::shape::Shape;
 use super::stand::Stand;
 
 /// What calls are answered with.
-const CODES: [Fault; 10] = [
+const CODES: [Fault; 11] = [
     Fault::Refused(403),
     Fault::Refused(404),
     Fault::Refused(409),
@@ -31,12 +31,14 @@ const CODES: [Fault; 10] = [
     Fault::Refused(500),
     Fault::Refused(503),
     Fault::Refused(504),
+    Fault::Unreached,
     Fault::Hangs,
 ];
 /// What the selection tries: where an answer could be taken for what it is not.
-const SELECTION: [(Scenario, &str, Fault); 9] = [
+const SELECTION: [(Scenario, &str, Fault); 10] = [
     (Scenario::Revoke, "DELETE rolebindings entry 0", Fault::Refused(404)),
     (Scenario::Revoke, "DELETE rolebindings entry 0", Fault::Refused(409)),
+    (Scenario::Revoke, "DELETE rolebindings entry 0", Fault::Unreached),
     (
         Scenario::Revoke,
         "DELETE secrets anchor of identities",
