@@ -257,7 +257,13 @@ mod tests {
             assert!(message(&all).contains(words), "{}", message(&all));
         }
         suspended.metadata.deletion_timestamp = suspended.metadata.creation_timestamp.clone();
-        assert_eq!(ready(&planned(&suspended, &both(), &[], NOW)), ("Unknown", "Deleting"));
+        let deleting = planned(&suspended, &both(), &[], NOW);
+        assert_eq!(ready(&deleting), ("Unknown", "Deleting"));
+        let reconciling = conditions::find(&deleting.status.conditions, types::RECONCILING).unwrap();
+        assert_eq!(
+            (reconciling.status.as_str(), reconciling.reason.as_str()),
+            ("True", "Deleting")
+        );
     }
 
     #[test]
@@ -283,6 +289,24 @@ mod tests {
         let counted = planned(&integration(), &both(), &[&one], NOW).status;
         assert!(is_count_alone(Some(&before), &counted));
         assert!(!is_count_alone(None, &counted), "the first status is news");
+        let due = PartnerIntegrationStatus {
+            next_review_at: Some(at(NOW)),
+            ..counted.clone()
+        };
+        assert!(is_count_alone(Some(&counted), &due));
+        let reviewed = |reason: &str, message: &str| {
+            let mut status = counted.clone();
+            let kept = status
+                .conditions
+                .iter_mut()
+                .find(|it| it.type_ == types::REVIEW_CURRENT)
+                .unwrap();
+            (kept.reason, kept.message) = (reason.to_owned(), message.to_owned());
+            status
+        };
+        let (now, soon) = ("DueIn14Days", "DueIn7Days");
+        assert!(is_count_alone(Some(&reviewed(now, "a")), &reviewed(now, "a, b")));
+        assert!(!is_count_alone(Some(&reviewed(now, "a")), &reviewed(soon, "a")));
         let gone = planned(&integration(), &[owner("alice")], &[&one], NOW).status;
         assert!(!is_count_alone(Some(&before), &gone));
         let mut handed_over = integration();

@@ -97,16 +97,15 @@ impl Points {
     /// Bounds a list.
     pub(super) fn of(mut points: Vec<Point>) -> Self {
         let left_out = points.len().saturating_sub(MOST_POINTS);
-        if left_out > 0 {
-            let mut room = left_out;
-            for index in (0..points.len()).rev() {
-                if room > 0 && points[index].is_permitted() {
-                    points.remove(index);
-                    room -= 1;
-                }
+        // The last of those that hold go first.
+        let mut room = left_out;
+        for index in (0..points.len()).rev() {
+            if room > 0 && points[index].is_permitted() {
+                points.remove(index);
+                room -= 1;
             }
-            points.truncate(MOST_POINTS);
         }
+        points.truncate(MOST_POINTS);
         Self {
             listed: points,
             left_out,
@@ -138,6 +137,15 @@ mod tests {
             ("1", "3")
         );
         assert!(!bounded.are_permitted());
+        let holding = |count: usize| {
+            let points = (0..count).map(|number| Point::holds("a", "spec", number.to_string(), ""));
+            Points::of(points.collect())
+        };
+        for (count, left_out) in [(MOST_POINTS, 0), (MOST_POINTS + 2, 2)] {
+            let bounded = holding(count);
+            assert_eq!((bounded.listed.len(), bounded.left_out), (MOST_POINTS, left_out));
+            assert_eq!(bounded.listed[MOST_POINTS - 1].has, (MOST_POINTS - 1).to_string());
+        }
     }
 
     #[test]

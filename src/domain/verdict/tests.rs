@@ -997,3 +997,12 @@ fn the_digest_tells_of_no_namespace_whether_it_is_there() {
     case.namespaces.insert("other".to_owned(), of("two"));
     assert!(there != missing && section(&case) != there);
 }
+
+#[test]
+fn without_its_integration_no_decision_on_the_grant_is_weighed_and_each_is_told_so() {
+    let mut case = Case::sound();
+    case.integration = None;
+    let told = case.ask().decisions;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told["one"].reason, "IntegrationMissing");
+}
