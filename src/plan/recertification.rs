@@ -271,6 +271,17 @@ mod tests {
             "{}",
             told.message
         );
+        for (because, later) in [(Reason::ApprovalEnded, 5), (Reason::ReviewLapsed, 0)] {
+            let mut reviewed = ending.clone();
+            let status = reviewed.status.as_mut().unwrap();
+            status.active_until = status.next_review_at.map(|due| due.plus(later));
+            status.ends_because = Some(because.as_str().to_owned());
+            let told = at_second(&[reviewed], -DAY).condition.message;
+            assert_eq!(
+                told, "the next review is due at 2027-03-01T00:00:00Z: brief",
+                "{because}"
+            );
+        }
         let both = [ending, with("reader", Reason::Issued, Some(0))];
         let told = at_second(&both, -DAY).condition;
         assert!(

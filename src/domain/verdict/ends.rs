@@ -73,3 +73,21 @@ pub(super) fn too_short(now: Instant, until: Instant) -> String {
         lifetime::NO_ISSUE + 1
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_words() {
+        for (because, words) in [
+            (Reason::Expired, "when the grant expires"),
+            (Reason::AgreementEnded, "when the agreement ends"),
+            (Reason::ReviewLapsed, "when the approval lapses"),
+            (Reason::ApprovalEnded, "when the approval ends, by its own date"),
+            (Reason::OwnerRemoved, "when an owner leaves"),
+        ] {
+            assert_eq!(when(because), words);
+        }
+    }
+}
