@@ -296,6 +296,19 @@ fn a_grant_lives_and_ends() {
     assert_eq!(children[0].kind, ChildKind::RoleBinding, "bindings first");
     world.settle();
     assert!(!world.is_active() && world.observed.children.is_empty());
+    assert!(world.observed.finalizer, "it is held for as long as it is there");
+}
+
+#[test]
+fn our_finalizer_is_put_on_once() {
+    let mut world = World::new();
+    let asks = |world: &World| match world.look().1.step {
+        Step::Issue(issue) => issue.add_finalizer,
+        step => panic!("{step:?}"),
+    };
+    assert!(asks(&world));
+    world.observed.finalizer = true;
+    assert!(!asks(&world));
 }
 
 #[test]

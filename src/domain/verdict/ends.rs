@@ -77,6 +77,28 @@ pub(super) fn too_short(now: Instant, until: Instant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fixtures::at;
+
+    #[test]
+    fn what_is_too_late_or_too_short_says_how_much_is_left_and_what_is_needed() {
+        let (now, until) = (at("2026-12-02T00:00:00Z"), at("2026-12-02T00:01:00Z"));
+        let left = "60 s are left until 2026-12-02T00:01:00Z";
+        assert_eq!(
+            too_late(now, until),
+            format!("{left}; at least 61 s are needed: prolong it")
+        );
+        let words = too_short(now, until);
+        assert!(
+            words.starts_with(&format!(
+                "{left}; a credential that ends by itself needs 672 s: prolong it"
+            )),
+            "{words}"
+        );
+        assert!(
+            words.ends_with("(limits.hardExpiry: Preferred; at least 61 s)"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn each_end_has_its_words() {

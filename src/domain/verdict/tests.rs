@@ -446,7 +446,11 @@ fn an_approval_that_stopped_to_count_comes_back_with_no_other_dates_and_no_other
     case.go_live();
     assert_eq!(case.settle().reason, Reason::Issued);
     case.holds(&["get", "list"]);
-    assert_eq!(case.settle().reason, Reason::RoleGrew);
+    for _ in 0..2 {
+        assert_eq!(case.settle().reason, Reason::RoleGrew);
+        let kept = &case.grant.status.as_ref().unwrap().resolved_rules;
+        assert_eq!(kept[0].rules, [rule("get")], "as it was approved");
+    }
     // For a while who asked and who approved are taken for one person.
     let by = case.decisions[0].spec.decided_by.clone().unwrap();
     let mut one = owner("carol");
@@ -1005,4 +1009,26 @@ fn without_its_integration_no_decision_on_the_grant_is_weighed_and_each_is_told_
     let told = case.ask().decisions;
     assert_eq!(told.len(), 1);
     assert_eq!(told["one"].reason, "IntegrationMissing");
+}
+
+#[test]
+fn who_left_the_integration_is_remembered_once_and_only_of_the_owners_of_today() {
+    let mut case = Case::sound();
+    case.integration().status = Some(PartnerIntegrationStatus {
+        departed_owners: vec!["uid-of-bob".to_owned(), "uid-of-somebody-before".to_owned()],
+        ..PartnerIntegrationStatus::default()
+    });
+    for _ in 0..2 {
+        let verdict = case.settle();
+        assert_eq!(verdict.kept.status.departed_owners, ["uid-of-bob"]);
+    }
+}
+
+#[test]
+fn what_changes_now_is_no_next_change() {
+    let mut case = Case::sound();
+    case.grant.spec.starts_at = Some(case.now);
+    case.decisions.clear();
+    case.approve("one", "2026-12-01T00:00:00Z");
+    assert_eq!(case.ask().next_change, Some(case.grant.spec.expires_at));
 }
