@@ -10,8 +10,8 @@ use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, DataClassification, HardExpiry, Identity,
-    Instant, MOST_POLICIES, OnOtherRights, OnRoleGrowth, PartnerIntegration, PartnerIntegrationStatus, ResolvedRule,
-    StaticControls,
+    Instant, MOST_INVOLVED, MOST_POLICIES, OnOtherRights, OnRoleGrowth, PartnerIntegration, PartnerIntegrationStatus,
+    ResolvedRule, StaticControls,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
@@ -1031,4 +1031,32 @@ fn what_changes_now_is_no_next_change() {
     case.decisions.clear();
     case.approve("one", "2026-12-01T00:00:00Z");
     assert_eq!(case.ask().next_change, Some(case.grant.spec.expires_at));
+}
+
+#[test]
+fn an_owner_who_is_gone_is_noted_once_though_the_api_server_is_ahead() {
+    let mut case = Case::sound();
+    case.decisions.clear();
+    let written = case.now.plus(5);
+    case.approve("one", &written.to_string());
+    case.owners[1].spec.active = false;
+    for later in [0, 10, 20] {
+        case.now = at("2026-12-02T00:00:00Z").plus(later);
+        assert_eq!(
+            case.settle().kept.status.owner_removed_at,
+            Some(written),
+            "{later} s later"
+        );
+    }
+}
+
+#[test]
+fn of_those_who_asked_no_more_are_kept_than_status_holds() {
+    let mut case = Case::sound();
+    case.grant.spec.contributors = (0..=MOST_INVOLVED)
+        .map(|number| format!("user-{number}").as_str().into())
+        .collect();
+    for _ in 0..2 {
+        assert_eq!(case.settle().kept.status.involved.len(), MOST_INVOLVED);
+    }
 }
