@@ -13,6 +13,7 @@ use crate::api::v1alpha1::{
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
+use crate::domain::conditions;
 use crate::domain::conditions::find;
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{at, decision, grant, integration, owner, policy, static_grant};
@@ -520,8 +521,22 @@ fn what_is_altered_ends_the_activation_and_begins_another_once_a_minute() {
         .find(|child| child.kind == ChildKind::Role)
         .unwrap();
     role.content = "wider".to_owned();
+    let said = |world: &World| {
+        let plan = world.look().1;
+        assert!(matches!(plan.step, Step::Close(_)), "{:?}", plan.step);
+        conditions::find(&plan.status.conditions, types::READY)
+            .unwrap()
+            .message
+            .clone()
+    };
+    assert!(said(&world).contains("was altered"), "{}", said(&world));
     world.settle();
     assert!(world.is_active(), "long after the last: at once");
+    assert!(world.observed.children.iter().all(|child| child.content != "wider"));
+    world.observed.children[0].uid = "uid-of-another".to_owned();
+    assert!(said(&world).contains("was replaced"), "{}", said(&world));
+    world.observed.children.remove(0);
+    assert!(said(&world).contains("is gone"), "{}", said(&world));
 }
 
 #[test]

@@ -9,9 +9,9 @@ use super::{Access, Facts, Namespace, Verdict, decide};
 use crate::api::conditions::Reason;
 use crate::api::names::LABEL_CLASSIFICATION;
 use crate::api::v1alpha1::{
-    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, DataClassification, HardExpiry, Identity,
-    Instant, MOST_INVOLVED, MOST_POLICIES, OnOtherRights, OnRoleGrowth, PartnerIntegration, PartnerIntegrationStatus,
-    ResolvedRule, StaticControls,
+    AccessDecision, AccessGrant, AccessOwner, AccessPolicy, CredentialType, DataClassification, Decision, HardExpiry,
+    Identity, Instant, MOST_INVOLVED, MOST_POLICIES, OnOtherRights, OnRoleGrowth, PartnerIntegration,
+    PartnerIntegrationStatus, ResolvedRule, StaticControls, SubjectKind,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
@@ -1059,4 +1059,25 @@ fn of_those_who_asked_no_more_are_kept_than_status_holds() {
     for _ in 0..2 {
         assert_eq!(case.settle().kept.status.involved.len(), MOST_INVOLVED);
     }
+}
+
+#[test]
+fn an_owners_removal_is_of_now_whatever_else_was_decided_later() {
+    let mut case = Case::sound();
+    let later = case.now.plus(100).to_string();
+    let digest = case.decisions[0].spec.digest.clone().unwrap();
+    let made = |name: &str, change: fn(&mut AccessDecision)| {
+        let mut made = decision(name, "Approve", "erin@corp.example", &digest.0, &later);
+        change(&mut made);
+        made
+    };
+    case.decisions.extend([
+        made("of-another", |it| it.spec.subject.name = "another".into()),
+        made("of-an-integration", |it| {
+            it.spec.subject.kind = SubjectKind::PartnerIntegration
+        }),
+        made("a-review", |it| it.spec.decision = Decision::Review),
+    ]);
+    case.owners[1].spec.active = false;
+    assert_eq!(case.ask().kept.status.owner_removed_at, Some(case.now));
 }
