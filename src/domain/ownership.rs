@@ -240,6 +240,14 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_is_newer_than_what_was_before_it_was_made() {
+        let (alice, bob) = (owner("alice"), owner("bob"));
+        let newer = |at: Instant| newer_than(&integration(), &[("alice", &alice), ("bob", &bob)].into(), at).len();
+        let made = at("2026-11-01T00:00:00Z");
+        assert_eq!([newer(made.plus(-1)), newer(made), newer(made.plus(1))], [2, 0, 0]);
+    }
+
+    #[test]
     fn the_next_who_leaves_is_the_first_that_has_not() {
         let (mut alice, mut bob) = (owner("alice"), owner("bob"));
         let next = |alice: &AccessOwner, bob: &AccessOwner, now: &str| {

@@ -155,6 +155,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_inactive_or_has_left_is_not_about_to() {
+        let now = at(LEAVE).plus(-5 * DAY);
+        let mut owners = who_leaves(LEAVE);
+        let names = |owners: &[AccessOwner], departed: &[String]| {
+            let owners: Owners<'_> = owners
+                .iter()
+                .map(|it| (it.metadata.name.as_deref().unwrap(), it))
+                .collect();
+            leaving(&integration(), &owners, departed, now).len()
+        };
+        assert_eq!(names(&owners, &[]), 1);
+        assert_eq!(names(&owners, &["uid-of-alice".to_owned()]), 0);
+        owners[0].spec.active = false;
+        assert_eq!(names(&owners, &[]), 0);
+    }
+
+    #[test]
     fn each_step_is_told_once_at_its_instant_with_the_remedy() {
         let told = live(&who_leaves(LEAVE), at("2027-01-01T00:00:07Z"), at(LEAVE));
         let when: Vec<i64> = told.iter().map(|(before, ..)| before / DAY).collect();
