@@ -156,19 +156,25 @@ mod tests {
 
     #[test]
     fn who_is_inactive_or_has_left_is_not_about_to() {
-        let now = at(LEAVE).plus(-5 * DAY);
         let mut owners = who_leaves(LEAVE);
-        let names = |owners: &[AccessOwner], departed: &[String]| {
+        let count = |owners: &[AccessOwner], departed: &[String], before: i64| {
             let owners: Owners<'_> = owners
                 .iter()
                 .map(|it| (it.metadata.name.as_deref().unwrap(), it))
                 .collect();
-            leaving(&integration(), &owners, departed, now).len()
+            leaving(&integration(), &owners, departed, at(LEAVE).plus(-before)).len()
         };
-        assert_eq!(names(&owners, &[]), 1);
-        assert_eq!(names(&owners, &["uid-of-alice".to_owned()]), 0);
+        assert_eq!(
+            [
+                count(&owners, &[], 5 * DAY),
+                count(&owners, &[], 1),
+                count(&owners, &[], 0)
+            ],
+            [1, 1, 0]
+        );
+        assert_eq!(count(&owners, &["uid-of-alice".to_owned()], 5 * DAY), 0);
         owners[0].spec.active = false;
-        assert_eq!(names(&owners, &[]), 0);
+        assert_eq!(count(&owners, &[], 5 * DAY), 0);
     }
 
     #[test]
