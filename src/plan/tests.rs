@@ -13,8 +13,8 @@ use crate::api::v1alpha1::{
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
-use crate::domain::conditions;
 use crate::domain::conditions::find;
+use crate::domain::conditions::{self, Desired};
 use crate::domain::digest::digest;
 use crate::domain::fixtures::{at, decision, grant, integration, owner, policy, static_grant};
 use crate::domain::ownership::Owners;
@@ -34,6 +34,7 @@ struct World {
     made: u32,
     uninstalling: Option<&'static str>,
     proved: bool,
+    other_rights: Option<&'static str>,
     names: BTreeSet<String>,
 }
 
@@ -86,6 +87,7 @@ impl World {
             made: 0,
             uninstalling: None,
             proved: true,
+            other_rights: None,
             names: BTreeSet::new(),
         }
     }
@@ -124,7 +126,7 @@ impl World {
             unreadable_policy: None,
             unread: None,
             proofs: Some(&Proofs::since(at("2020-01-01T00:00:00Z"))),
-            other_rights: None,
+            other_rights: self.other_rights,
             static_credential: self.seen.as_ref(),
             clock_skew: None,
             uninstalling: self.uninstalling,
@@ -295,9 +297,42 @@ fn a_grant_lives_and_ends() {
         panic!("not closed")
     };
     assert_eq!(children[0].kind, ChildKind::RoleBinding, "bindings first");
-    world.settle();
+    let rest = world.settle();
+    assert_eq!(rest.again_in, 3_600, "what has ended is looked at every hour");
     assert!(!world.is_active() && world.observed.children.is_empty());
     assert!(world.observed.finalizer, "it is held for as long as it is there");
+}
+
+#[test]
+fn other_rights_are_told_of_an_identity_that_is_there_or_permitted() {
+    let told = |world: &mut World| {
+        world.other_rights = Some("it may read everything");
+        let status = world.settle().status;
+        conditions::find(&status.conditions, types::OTHER_RIGHTS).map(|it| it.message.clone())
+    };
+    let words = Some("it may read everything".to_owned());
+    assert_eq!(told(&mut World::new()), words);
+    let mut waiting = World::new();
+    waiting.decisions.clear();
+    assert_eq!(told(&mut waiting), None, "there is no identity yet");
+    let mut known = World::of_static_credential();
+    known.decisions.clear();
+    assert_eq!(told(&mut known), words, "there is one, and it is permitted");
+    known.policies.clear();
+    assert_eq!(told(&mut known), None, "nobody's business yet");
+}
+
+#[test]
+fn a_grant_that_has_no_static_credential_any_more_is_told_of_none() {
+    let mut world = World::new();
+    world.settle();
+    let status = world.grant.status.as_mut().unwrap();
+    let said = Desired::new(types::STATIC_CREDENTIAL, "True", "Found", "what was there");
+    status
+        .conditions
+        .extend(conditions::merge(&[], vec![said], Some(1), world.now));
+    let status = world.settle().status;
+    assert!(conditions::find(&status.conditions, types::STATIC_CREDENTIAL).is_none());
 }
 
 #[test]
@@ -367,8 +402,9 @@ fn a_live_grant_is_told_that_nothing_is_issued_once_a_new_credential_is_due() {
     assert!(matches!(step, Step::Rest));
     assert_eq!(Some(&status), world.grant.status.as_ref(), "not worth a write");
     world.now = status.credential.unwrap().rotates_at.unwrap();
-    let (_, Plan { step, status, .. }) = world.look();
+    let (_, Plan { step, status, again_in }) = world.look();
     assert!(matches!(step, Step::Rest));
+    assert_eq!(again_in, 60, "and not all the time");
     let ready = find(&status.conditions, types::READY).unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Issued"));
     assert!(
@@ -513,7 +549,20 @@ fn what_is_altered_ends_the_activation_and_begins_another_once_a_minute() {
             .activation,
         2
     );
-    world.now = world.now.plus(3_000);
+    let claimed = world.now;
+    world.now = claimed.plus(60);
+    let altered = |world: &mut World| {
+        let role = world
+            .observed
+            .children
+            .iter_mut()
+            .find(|child| child.kind == ChildKind::Role)
+            .unwrap();
+        role.content = "wider".to_owned();
+        world.look().1.status.not_before
+    };
+    assert_eq!(altered(&mut world), None, "a minute after it began");
+    world.now = claimed.plus(3_000);
     let role = world
         .observed
         .children

@@ -155,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_now_is_not_told_again() {
+        let owners = who_leaves(LEAVE);
+        let owners: Owners<'_> = owners
+            .iter()
+            .map(|it| (it.metadata.name.as_deref().unwrap(), it))
+            .collect();
+        let next = |before: i64| next(&integration(), &owners, at(LEAVE).plus(-before));
+        assert_eq!(
+            [next(7 * DAY), next(DAY), next(1), next(0)],
+            [Some(6 * DAY), Some(DAY), Some(1), None]
+        );
+    }
+
+    #[test]
     fn who_is_inactive_or_has_left_is_not_about_to() {
         let mut owners = who_leaves(LEAVE);
         let count = |owners: &[AccessOwner], departed: &[String], before: i64| {
