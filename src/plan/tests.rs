@@ -9,14 +9,14 @@ use super::{Child, Issue, Minted, Observed, Plan, Step, issued, plan, rotated, r
 use crate::api::conditions::types;
 use crate::api::v1alpha1::{
     AccessDecision, AccessGrant, AccessPolicy, ChildKind, ChildRef, CredentialType, HardExpiry, Instant,
-    PartnerIntegration, StaticControls,
+    PartnerIntegration, StaticControls, Summary,
 };
 use crate::domain::admission::Proofs;
 use crate::domain::approval::Confirmation;
-use crate::domain::conditions::find;
-use crate::domain::conditions::{self, Desired};
+use crate::domain::conditions::{self, Desired, find};
 use crate::domain::digest::digest;
-use crate::domain::fixtures::{at, decision, grant, integration, owner, policy, static_grant};
+use crate::domain::fixtures::{GRANT_UID, at, decision, grant, integration, owner, policy, static_grant};
+use crate::domain::names;
 use crate::domain::ownership::Owners;
 use crate::domain::static_credential::Seen;
 use crate::domain::verdict::{Access, Facts, Namespace, Verdict, decide};
@@ -333,6 +333,23 @@ fn a_grant_that_has_no_static_credential_any_more_is_told_of_none() {
         .extend(conditions::merge(&[], vec![said], Some(1), world.now));
     let status = world.settle().status;
     assert!(conditions::find(&status.conditions, types::STATIC_CREDENTIAL).is_none());
+}
+
+#[test]
+fn the_columns_say_whose_it_is_on_whose_word_and_under_which_policy() {
+    let mut world = World::new();
+    let said = world.settle().status.summary.unwrap();
+    let subject = format!("system:serviceaccount:{IDENTITIES}:{}", names::identity(GRANT_UID, 1));
+    assert_eq!(
+        said,
+        Summary {
+            partner: "acme".to_owned(),
+            owners: "alice, bob".to_owned(),
+            approved_by: "dave@corp.example".to_owned(),
+            policies: "read-only-partners".to_owned(),
+            subject,
+        }
+    );
 }
 
 #[test]
