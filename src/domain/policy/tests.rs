@@ -208,6 +208,22 @@ fn other_rights_are_refused_where_a_policy_says_so() {
 }
 
 #[test]
+fn whether_a_delegates_word_is_enough_is_the_strictest_policys_to_say() {
+    let allow = |policy: &mut AccessPolicy| policy.spec.requires.delegated_requests = DelegatedRequests::Allow;
+    let forbid = |policy: &mut AccessPolicy| policy.spec.requires.delegated_requests = DelegatedRequests::Forbid;
+    let told = |world: World| world.terms().delegated_requests;
+    assert_eq!(told(World::new().policy(allow)), DelegatedRequests::Allow);
+    assert_eq!(
+        told(World::new().policy(allow).and_policy("lax", allow)),
+        DelegatedRequests::Allow
+    );
+    assert_eq!(
+        told(World::new().policy(allow).and_policy("strict", forbid)),
+        DelegatedRequests::Forbid
+    );
+}
+
+#[test]
 fn what_to_change_is_told_beside_what_is_wrong() {
     let changes = |world: &World| -> Vec<String> {
         let refusals = world

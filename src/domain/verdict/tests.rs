@@ -1081,3 +1081,26 @@ fn an_owners_removal_is_of_now_whatever_else_was_decided_later() {
     case.owners[1].spec.active = false;
     assert_eq!(case.ask().kept.status.owner_removed_at, Some(case.now));
 }
+
+#[test]
+fn growth_that_is_reported_is_told_for_as_long_as_it_is_there() {
+    let mut case = Case::sound();
+    case.grant.spec.access[0].rules = None;
+    case.grant.spec.access[0].cluster_role_ref =
+        Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
+    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.policies[0].spec.access.on_role_growth = OnRoleGrowth::Report;
+    case.holds(&["get"]);
+    case.decisions.clear();
+    case.approve("one", "2026-12-01T00:00:00Z");
+    case.go_live();
+    assert_eq!(case.settle().roles_changed, None);
+    case.holds(&["get", "list"]);
+    for _ in 0..3 {
+        let verdict = case.settle();
+        assert_eq!(verdict.reason, Reason::Issued);
+        assert!(verdict.roles_changed.unwrap().contains("holds more than was approved"));
+        let kept = &case.grant.status.as_ref().unwrap().resolved_rules;
+        assert_eq!(kept[0].rules, [rule("get")], "as it was approved");
+    }
+}
