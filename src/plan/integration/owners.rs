@@ -196,6 +196,18 @@ mod tests {
         let told = live(&who_leaves(LEAVE), at("2027-01-01T00:00:07Z"), at(LEAVE));
         let when: Vec<i64> = told.iter().map(|(before, ..)| before / DAY).collect();
         assert_eq!(when, [30, 14, 7, 1]);
+        let within = [
+            "within 30 days, and",
+            "within 14 days, and",
+            "within 7 days, and",
+            "within a day, and",
+        ];
+        assert!(
+            told.iter()
+                .zip(within)
+                .all(|((.., note), within)| note.contains(within)),
+            "{told:?}"
+        );
         assert!(told.iter().all(|(before, ..)| before % DAY == 0), "{told:?}");
         for (_, _, note) in &told {
             assert!(
