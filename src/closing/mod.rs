@@ -133,15 +133,14 @@ impl ClosingLane {
                     deadlines.set(grant, due);
                 }
                 doomed.sort_by_key(|it| it.since);
-                let mut doomed = doomed.into_iter().peekable();
-                while doomed.peek().is_some() {
-                    doomed
-                        .by_ref()
-                        .take(outage::AT_A_TIME)
-                        .for_each(|it| drop(tokio::spawn(it.close())));
-                    // What was begun gets a processor, however much there is to look at.
-                    tokio::task::yield_now().await;
+                for (index, it) in doomed.into_iter().enumerate() {
+                    if index > 0 && index % outage::AT_A_TIME == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    tokio::spawn(it.close());
                 }
+                // What was begun gets a processor, however much there is to look at.
+                tokio::task::yield_now().await;
             }
         }
     }

@@ -127,10 +127,13 @@ impl Error {
 
     /// A connection could not be made, or broke.
     pub(crate) fn is_unreached(&self) -> bool {
-        match self {
-            Self::Call { source, .. } => matches!(source, kube::Error::Service(_) | kube::Error::HyperError(_)),
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Call {
+                source: kube::Error::Service(_) | kube::Error::HyperError(_),
+                ..
+            }
+        )
     }
 
     /// The operator has no right to it.

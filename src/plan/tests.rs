@@ -580,13 +580,6 @@ fn what_is_altered_ends_the_activation_and_begins_another_once_a_minute() {
     };
     assert_eq!(altered(&mut world), None, "a minute after it began");
     world.now = claimed.plus(3_000);
-    let role = world
-        .observed
-        .children
-        .iter_mut()
-        .find(|child| child.kind == ChildKind::Role)
-        .unwrap();
-    role.content = "wider".to_owned();
     let said = |world: &World| {
         let plan = world.look().1;
         assert!(matches!(plan.step, Step::Close(_)), "{:?}", plan.step);

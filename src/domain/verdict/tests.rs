@@ -77,6 +77,15 @@ impl Case {
         self.approve_by(name, "dave@corp.example", made);
     }
 
+    /// Asks for the ClusterRole instead of rules of its own, as the policy lets it; nobody has approved that yet.
+    fn of_cluster_role(&mut self) {
+        let access = &mut self.grant.spec.access[0];
+        access.rules = None;
+        access.cluster_role_ref = Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
+        self.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+        self.decisions.clear();
+    }
+
     fn holds(&mut self, verbs: &[&str]) {
         let rules = verbs.iter().map(|verb| rule(verb)).collect();
         self.cluster_roles.insert("wayleave-read".to_owned(), rules);
@@ -435,13 +444,9 @@ fn owners_who_become_one_person_end_it_until_they_are_two_again() {
 #[test]
 fn an_approval_that_stopped_to_count_comes_back_with_no_other_dates_and_no_other_roles() {
     let mut case = Case::sound();
-    case.grant.spec.access[0].rules = None;
-    case.grant.spec.access[0].cluster_role_ref =
-        Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
-    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.of_cluster_role();
     case.policies[0].spec.access.on_role_growth = OnRoleGrowth::End;
     case.holds(&["get"]);
-    case.decisions.clear();
     case.approve("one", "2026-12-01T00:00:00Z");
     case.go_live();
     assert_eq!(case.settle().reason, Reason::Issued);
@@ -489,12 +494,8 @@ proptest! {
         const VERBS: [&str; 4] = ["get", "list", "create", "delete"];
         let verbs = |bits: u8| -> Vec<&str> { (0..4).filter(|bit| bits & (1 << bit) != 0).map(|bit| VERBS[bit]).collect() };
         let mut case = Case::sound();
-        let access = &mut case.grant.spec.access[0];
-        access.rules = None;
-        access.cluster_role_ref = Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
-        case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+        case.of_cluster_role();
         case.policies[0].spec.access.on_role_growth = OnRoleGrowth::End;
-        case.decisions.clear();
         case.holds(&verbs(first));
         case.settle();
         let mut holds = first;
@@ -702,14 +703,9 @@ fn rule(verb: &str) -> ResolvedRule {
 /// Of a ClusterRole, which holds `get`, and with so many approvals asked for.
 fn of_cluster_role(count: i32) -> Case {
     let mut case = Case::sound();
-    case.grant.spec.access[0].rules = None;
-    case.grant.spec.access[0].cluster_role_ref = Some(crate::api::v1alpha1::ClusterRoleRef {
-        name: "wayleave-read".into(),
-    });
-    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.of_cluster_role();
     case.policies[0].spec.access.long_running = true;
     case.policies[0].spec.requires.approvals[0].count = count;
-    case.decisions.clear();
     case.holds(&["get"]);
     case
 }
@@ -1085,13 +1081,9 @@ fn an_owners_removal_is_of_now_whatever_else_was_decided_later() {
 #[test]
 fn growth_that_is_reported_is_told_for_as_long_as_it_is_there() {
     let mut case = Case::sound();
-    case.grant.spec.access[0].rules = None;
-    case.grant.spec.access[0].cluster_role_ref =
-        Some(serde_json::from_value(serde_json::json!({"name": "wayleave-read"})).unwrap());
-    case.policies[0].spec.access.cluster_roles = vec!["wayleave-read".into()];
+    case.of_cluster_role();
     case.policies[0].spec.access.on_role_growth = OnRoleGrowth::Report;
     case.holds(&["get"]);
-    case.decisions.clear();
     case.approve("one", "2026-12-01T00:00:00Z");
     case.go_live();
     assert_eq!(case.settle().roles_changed, None);
